@@ -1,0 +1,38 @@
+/** What idgen offers: 64-bit snowflake ids, as decimal strings because a JSON number cannot hold them. */
+import { z } from "zod";
+import { defineContract } from "@gru/shared/rpc/contract";
+
+export const maxIdsPerCall = 10_000;
+
+export const decimalId = z.string().regex(/^(0|[1-9]\d{0,18})$/, {
+  error: "expected a decimal id of up to 19 digits",
+});
+
+export const idgenContract = defineContract("idgen", {
+  /** `count` new ids, ascending. */
+  next: {
+    input: z.strictObject({ count: z.number().int().min(1).max(maxIdsPerCall) }),
+    output: z.object({ ids: z.array(decimalId) }),
+    // Ids that are handed out twice over are merely never used.
+    idempotent: true,
+  },
+  /** What an id says: Unix milliseconds, worker 0–1023, sequence 0–4095. */
+  decode: {
+    input: z.strictObject({ id: decimalId }),
+    output: z.object({ timeMs: z.number(), worker: z.number(), sequence: z.number() }),
+    idempotent: true,
+  },
+  /** One id; the name that Gru's own clients call. */
+  getMsgId: {
+    input: z.strictObject({}),
+    output: z.object({ id: decimalId }),
+    idempotent: true,
+  },
+  getServiceVersion: {
+    input: z.strictObject({}),
+    output: z.object({ version: z.string() }),
+    idempotent: true,
+  },
+});
+
+export type IdgenContract = typeof idgenContract;

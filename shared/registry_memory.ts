@@ -1,0 +1,116 @@
+/** The registry of one process: every program in it is given the same object. */
+import {
+  type Cell,
+  ConflictError,
+  type Instance,
+  type Lease,
+  NameTakenError,
+  type Registration,
+  type Registry,
+  type RegistryState,
+  RegistryUnavailableError,
+  type View,
+} from "./registry.ts";
+
+export class MemoryRegistry implements Registry {
+  readonly #services = new Map<string, Map<string, Instance>>();
+  readonly #watchers = new Map<string, Set<(view: View) => void>>();
+  readonly #leases = new Map<string, AbortController>();
+  readonly #cells = new Map<string, { value: string; version: number }>();
+  #state: RegistryState = "connected";
+
+  get state(): RegistryState {
+    return this.#state;
+  }
+
+  async register(instance: Instance): Promise<Registration> {
+    this.#assertOpen();
+    const live = this.#services.getOrInsertComputed(instance.service, () => new Map());
+    if (live.has(instance.name)) {
+      throw new NameTakenError(`${instance.service} ${instance.name} is already registered`);
+    }
+    const put = (next: Instance) => {
+      live.set(instance.name, next);
+      this.#publish(instance.service);
+    };
+    let current: Instance | undefined = instance;
+    put(instance);
+    return {
+      update: async (changes) => {
+        this.#assertOpen();
+        if (current !== undefined) put(current = { ...current, ...changes });
+      },
+      [Symbol.asyncDispose]: async () => {
+        if (current === undefined) return;
+        current = undefined;
+        live.delete(instance.name);
+        this.#publish(instance.service);
+      },
+    };
+  }
+
+  async watch(service: string, onView: (view: View) => void): Promise<Disposable> {
+    this.#assertOpen();
+    const watchers = this.#watchers.getOrInsertComputed(service, () => new Set());
+    watchers.add(onView);
+    onView(this.#view(service));
+    return { [Symbol.dispose]: () => void watchers.delete(onView) };
+  }
+
+  async acquire(key: string): Promise<Lease | undefined> {
+    this.#assertOpen();
+    if (this.#leases.has(key)) return undefined;
+    const lost = new AbortController();
+    this.#leases.set(key, lost);
+    return {
+      key,
+      validUntil: () => lost.signal.aborted ? -Infinity : Infinity,
+      lost: lost.signal,
+      [Symbol.asyncDispose]: async () => {
+        if (this.#leases.get(key) === lost) this.#leases.delete(key);
+        lost.abort();
+      },
+    };
+  }
+
+  cell(key: string): Cell {
+    return {
+      read: async () => {
+        this.#assertOpen();
+        return this.#cells.get(key);
+      },
+      write: async (value, expected) => {
+        this.#assertOpen();
+        const current = this.#cells.get(key)?.version;
+        if (current !== expected) {
+          throw new ConflictError(`${key} is at version ${current}, not ${expected}`);
+        }
+        const version = (current ?? -1) + 1;
+        this.#cells.set(key, { value, version });
+        return version;
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#state = "closed";
+    for (const lost of this.#leases.values()) lost.abort();
+    this.#leases.clear();
+    this.#watchers.clear();
+    this.#services.clear();
+  }
+
+  #view(service: string): View {
+    const live = [...this.#services.get(service)?.values() ?? []];
+    return { instances: live.sort((a, b) => a.name < b.name ? -1 : 1), stale: false };
+  }
+
+  #publish(service: string): void {
+    const view = this.#view(service);
+    for (const onView of [...this.#watchers.get(service) ?? []]) onView(view);
+  }
+
+  #assertOpen(): void {
+    if (this.#state === "closed") throw new RegistryUnavailableError("The registry is closed");
+  }
+}

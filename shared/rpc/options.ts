@@ -1,0 +1,20 @@
+/** The keys of a profile that concern the RPC, as server and as client. */
+import { z } from "zod";
+import { secret } from "../config.ts";
+
+export const rpcShape = z.strictObject({
+  timeoutMs: z.number().int().min(1).max(600_000)
+    .describe("a call's time limit over all its attempts"),
+  maxConcurrent: z.number().int().min(1)
+    .describe("calls a server works on at once; more are refused as overloaded"),
+  certFile: z.string().min(1).optional().describe("PEM certificate of this node; turns TLS on"),
+  keyFile: z.string().min(1).optional().describe("PEM key of the certificate"),
+  caFile: z.string().min(1).optional()
+    .describe("PEM authorities that other nodes' certificates must come from"),
+  clusterKey: secret("GRU_CLUSTER_KEY").describe("shared by all programs; who lacks it is refused"),
+}).refine((at) => (at.certFile === undefined) === (at.keyFile === undefined), {
+  path: ["keyFile"],
+  error: "certFile and keyFile go together",
+});
+
+export type RpcConfig = z.output<typeof rpcShape>;
