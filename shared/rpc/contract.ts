@@ -62,6 +62,7 @@ export const rpcStatus = {
   not_found: 404,
   conflict: 409,
   overloaded: 429,
+  cancelled: 499,
   internal: 500,
   unavailable: 503,
   deadline_exceeded: 504,

@@ -1,0 +1,104 @@
+/** From a contract to an object with one typed function per method; how a call travels is the engine's part. */
+import { type CallOptions, type Client, type Contract, type Method, RpcError } from "./contract.ts";
+import { excerpt, maxTimeoutMs, problems } from "./wire.ts";
+
+export interface RpcClient<C extends Contract> extends AsyncDisposable {
+  /** Calls go to whichever live instance has the least under way. */
+  readonly any: Client<C>;
+  /** Calls go to the instance of this name and no other. */
+  at(instance: string): Client<C>;
+}
+
+export interface OutgoingCall {
+  readonly method: string;
+  readonly idempotent: boolean;
+  /** JSON. */
+  readonly body: string;
+  /** Both on the clock of `performance.now()`. */
+  readonly started: number;
+  readonly deadline: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Carries a call out and resolves to the JSON of its output; rejects with {@linkcode RpcError} only. */
+export type Carry = (call: OutgoingCall) => Promise<string>;
+
+export function bindClient<C extends Contract>(
+  contract: C,
+  timeoutMs: number,
+  carry: Carry,
+): Client<C> {
+  const methods = Object.entries(contract.methods).map(([name, method]) => [
+    name,
+    (input: unknown, options?: CallOptions) => {
+      return callMethod(`${contract.service}.${name}`, name, method, input, options);
+    },
+  ]);
+  return Object.fromEntries(methods) as Client<C>;
+
+  async function callMethod(
+    what: string,
+    name: string,
+    method: Method,
+    input: unknown,
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    const started = performance.now();
+    const limitMs = Math.min(options.timeoutMs ?? timeoutMs, maxTimeoutMs);
+    const { signal, stop } = merge(options.parent?.signal, options.signal);
+    try {
+      const text = await carry({
+        method: name,
+        idempotent: method.idempotent,
+        body: encode(what, input),
+        started,
+        deadline: Math.min(started + limitMs, options.parent?.deadline ?? Infinity),
+        signal,
+      });
+      return decode(what, method, text);
+    } finally {
+      stop();
+    }
+  }
+}
+
+function encode(what: string, input: unknown): string {
+  try {
+    // undefined has no JSON; the server says what is missing.
+    return JSON.stringify(input) ?? "null";
+  } catch (cause) {
+    throw new RpcError("invalid_argument", `${what}: the input has no JSON: ${cause}`, { cause });
+  }
+}
+
+function decode(what: string, method: Method, text: string): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new RpcError("internal", `${what}: the answer is not JSON: ${excerpt(text)}`, { cause });
+  }
+  const output = method.output.safeParse(value);
+  if (output.success) return output.data;
+  throw new RpcError(
+    "internal",
+    `${what}: the answer does not fit: ${problems(output.error, value)}`,
+  );
+}
+
+/** Either of two signals; `AbortSignal.any` would be held by long-lived ones until it is collected. */
+function merge(a: AbortSignal | undefined, b: AbortSignal | undefined) {
+  if (a === undefined || b === undefined) return { signal: a ?? b, stop: () => {} };
+  const either = new AbortController();
+  const abort = () => either.abort();
+  if (a.aborted || b.aborted) abort();
+  a.addEventListener("abort", abort, { once: true });
+  b.addEventListener("abort", abort, { once: true });
+  return {
+    signal: either.signal,
+    stop: () => {
+      a.removeEventListener("abort", abort);
+      b.removeEventListener("abort", abort);
+    },
+  };
+}
