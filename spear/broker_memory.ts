@@ -1,0 +1,130 @@
+/** The broker of one process: every spear in it is given the same bus. */
+import type {
+  Accepted,
+  Broker,
+  BrokerSink,
+  Entry,
+  History,
+  HistoryLimits,
+  Publication,
+} from "./broker.ts";
+import type { Position, Target } from "./wire.ts";
+
+interface Log {
+  readonly epoch: string;
+  seq: number;
+  entries: (Entry & { readonly keptUntil: number })[];
+  readonly listeners: Set<BrokerSink>;
+  /** Sends by idempotency key, oldest first. */
+  readonly accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }>;
+  usedAt: number;
+}
+
+const sweepEveryMs = 10_000;
+
+/** Holds the logs of all targets. */
+export class MemoryBus {
+  readonly #limits: HistoryLimits;
+  readonly #now: () => number;
+  readonly #logs = new Map<Target, Log>();
+  #sweptAt: number;
+
+  constructor(limits: HistoryLimits, now: () => number = Date.now) {
+    this.#limits = limits;
+    this.#now = now;
+    this.#sweptAt = now();
+  }
+
+  connect(sink: BrokerSink): Broker {
+    const listening = new Set<Target>();
+    const unlisten = (target: Target) => {
+      listening.delete(target);
+      this.#logs.get(target)?.listeners.delete(sink);
+    };
+    return {
+      publish: async (publication) => this.#publish(publication),
+      listen: async (target) => {
+        const log = this.#log(target);
+        log.listeners.add(sink);
+        listening.add(target);
+        return positionOf(log);
+      },
+      unlisten: async (target) => unlisten(target),
+      positions: async (known) => known.map(({ target }) => positionOf(this.#log(target))),
+      history: async (target, after, upTo) => this.#history(target, after, upTo),
+      [Symbol.asyncDispose]: async () => listening.forEach(unlisten),
+    };
+  }
+
+  #publish({ target, id, body, idempotencyKey }: Publication): Accepted {
+    const log = this.#log(target);
+    const now = this.#now();
+    const before = idempotencyKey === undefined ? undefined : log.accepted.get(idempotencyKey);
+    if (before !== undefined && before.keptUntil > now) return before.accepted;
+
+    const seq = ++log.seq;
+    const accepted = { id, epoch: log.epoch, seq };
+    const keptUntil = now + this.#limits.ageMs;
+    if (idempotencyKey !== undefined) log.accepted.set(idempotencyKey, { accepted, keptUntil });
+    if (this.#limits.size > 0) {
+      log.entries.push({ seq, body, keptUntil });
+      // In steps, not one by one: cutting the front of a list costs its length.
+      if (log.entries.length >= this.#limits.size * 2) {
+        log.entries = log.entries.slice(-this.#limits.size);
+      }
+    }
+    for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
+    return accepted;
+  }
+
+  #history(target: Target, after: Position, upTo = Infinity): History {
+    const log = this.#log(target);
+    const now = this.#now();
+    const from = after.epoch === log.epoch ? after.seq : 0;
+    const end = Math.min(upTo, log.seq);
+    const kept = log.entries.slice(-this.#limits.size || log.entries.length)
+      .filter((entry) => entry.keptUntil > now);
+    const entries = kept.filter((entry) => entry.seq > from && entry.seq <= end);
+    return {
+      head: positionOf(log),
+      entries,
+      complete: after.epoch === log.epoch && entries.length === Math.max(0, end - from),
+    };
+  }
+
+  #log(target: Target): Log {
+    this.#sweep();
+    const log = this.#logs.getOrInsertComputed(target, () => ({
+      epoch: crypto.randomUUID().slice(0, 8),
+      seq: 0,
+      entries: [],
+      listeners: new Set<BrokerSink>(),
+      accepted: new Map(),
+      usedAt: 0,
+    }));
+    log.usedAt = this.#now();
+    return log;
+  }
+
+  /** Lets go of targets that nobody has used for as long as history is kept. */
+  #sweep(): void {
+    const now = this.#now();
+    if (now - this.#sweptAt < sweepEveryMs) return;
+    this.#sweptAt = now;
+    for (const [target, log] of this.#logs) {
+      if (log.listeners.size === 0 && now - log.usedAt > this.#limits.ageMs) {
+        this.#logs.delete(target);
+        continue;
+      }
+      log.entries = log.entries.filter((entry) => entry.keptUntil > now);
+      for (const [key, { keptUntil }] of log.accepted) {
+        if (keptUntil > now) break;
+        log.accepted.delete(key);
+      }
+    }
+  }
+}
+
+function positionOf(log: Log): Position {
+  return { epoch: log.epoch, seq: log.seq };
+}

@@ -1,0 +1,298 @@
+/** One client from its connection to its end: what it may do, what it is a member of. Knows no socket. */
+import { RpcError } from "@gru/shared/rpc/contract";
+import type { Logger } from "@gru/shared/log";
+import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
+import type { Frame, Hub, Join, Member } from "./hub.ts";
+import type { IdSource } from "./ids.ts";
+import type { Roster } from "./roster.ts";
+import {
+  type Argument,
+  code,
+  encodeMessage,
+  EventError,
+  type EventName,
+  groupTarget,
+  isEventName,
+  parseArgument,
+  type Result,
+  success,
+  type Target,
+  userTarget,
+  wireId,
+} from "./wire.ts";
+
+/** The transport below a session. Everything is written in the order of the calls. */
+export interface Connection {
+  send(frame: Frame): void;
+  emit(event: string, argument: object): void;
+  /** After what has been written before. */
+  close(): void;
+}
+
+/** What a session is given by its node. */
+export interface SessionContext {
+  readonly hub: Hub<Session>;
+  readonly broker: Broker;
+  readonly ids: IdSource;
+  readonly roster: Roster;
+  /** Users of a group over the whole cluster. */
+  readonly usersOfGroup: (groupId: string) => Promise<string[]>;
+  /** @throws {EventError} when the tokens do not fit. */
+  readonly authenticate: (claims: Argument<"auth">) => Promise<void>;
+  readonly limits: { readonly groupsPerConnection: number };
+  /** How long a message can be recovered; 0: not at all. */
+  readonly historyMs: number;
+  readonly log: Logger;
+}
+
+interface User {
+  readonly id: string;
+  readonly name: string;
+  readonly appType: string;
+}
+
+export class Session implements Member {
+  readonly #connection: Connection;
+  readonly #node: SessionContext;
+  readonly #groups = new Set<string>();
+  #user: User | undefined;
+  #closed = false;
+  /** Set while an event is under way that later ones depend on. */
+  #barrier: Promise<void> | undefined;
+
+  constructor(connection: Connection, node: SessionContext) {
+    this.#connection = connection;
+    this.#node = node;
+  }
+
+  get userId(): string | undefined {
+    return this.#user?.id;
+  }
+
+  get groups(): ReadonlySet<string> {
+    return this.#groups;
+  }
+
+  send(frame: Frame): void {
+    this.#connection.send(frame);
+  }
+
+  missed(target: Target, epoch: string, from: number, to: number): void {
+    this.#connection.emit("missed", { target: describeTarget(target), epoch, from, to });
+  }
+
+  /**
+   * Works on one event and calls `reply` at most once: not at all when the connection ended or the outcome is not
+   * known. Events take effect in the order they came; those behind an `auth` or a `subscribe` wait for it.
+   */
+  async handle(event: string, raw: unknown, reply: (result: Result) => void): Promise<void> {
+    while (this.#barrier !== undefined) await this.#barrier;
+    if (this.#closed) return;
+    try {
+      if (!isEventName(event)) {
+        throw new EventError(code.logicError, `${event}: unknown event`, { fatal: !this.#user });
+      }
+      if (event !== "auth" && this.#user === undefined) {
+        throw new EventError(code.logicError, `${event}: not authenticated`, { fatal: true });
+      }
+      await this.#perform(event, raw, reply);
+    } catch (error) {
+      if (this.#closed) return;
+      if (error instanceof InDoubtError) {
+        this.#node.log.warn("a client of user {userId} is left without an answer: {error}", {
+          userId: this.#user?.id,
+          error,
+        });
+        return this.#connection.close();
+      }
+      const told = this.#toEventError(event, error);
+      reply(told.result());
+      if (told.fatal) this.#connection.close();
+    }
+  }
+
+  /** The connection is gone. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const group of [...this.#groups]) this.#leaveGroup(group);
+    if (this.#user === undefined) return;
+    const target = userTarget(this.#user.id);
+    this.#node.hub.leave(target, this);
+    if (this.#node.hub.members(target).size === 0) this.#node.roster.userLeft(this.#user.id);
+  }
+
+  #perform(event: EventName, raw: unknown, reply: (result: Result) => void): Promise<void> {
+    switch (event) {
+      case "auth":
+        return this.#exclusively(() => this.#auth(raw, reply));
+      case "subscribe":
+        return this.#exclusively(() => this.#subscribe(raw, reply));
+      case "unsubscribe":
+        return this.#unsubscribe(raw, reply);
+      case "msg":
+        return this.#msg(raw, reply);
+      case "online":
+        return this.#online(raw, reply);
+    }
+  }
+
+  async #exclusively(work: () => Promise<void>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#barrier = promise;
+    try {
+      await work();
+    } finally {
+      this.#barrier = undefined;
+      resolve();
+    }
+  }
+
+  async #auth(raw: unknown, reply: (result: Result) => void): Promise<void> {
+    let claims;
+    try {
+      claims = parseArgument("auth", raw).value;
+      if (this.#user !== undefined && this.#user.id !== claims.id) {
+        throw new EventError(
+          code.parameterError,
+          `auth: already authenticated as ${this.#user.id}`,
+        );
+      }
+      await this.#node.authenticate(claims);
+    } catch (error) {
+      if (!(error instanceof EventError)) throw error;
+      throw new EventError(error.errorCode, error.message, { fatal: true });
+    }
+    const { id, name, appType, since } = claims;
+    const known = this.#user !== undefined;
+    const join = await this.#node.hub.join(userTarget(id), this, since);
+    if (this.#closed) return this.#abandon(userTarget(id), join);
+    if (!known) {
+      this.#user = { id, name, appType };
+      if (this.#node.hub.members(userTarget(id)).size === 0) this.#node.roster.userJoined(id);
+    }
+    for (const frame of join.missed) this.send(frame);
+    reply(success({ ...join.position, recovered: join.recovered }));
+    join.activate();
+  }
+
+  async #subscribe(raw: unknown, reply: (result: Result) => void): Promise<void> {
+    const { value, raw: argument } = parseArgument("subscribe", raw);
+    this.#requireSelf("subscribe", value.userId);
+    const wanted = new Map(value.subscribeGroups.map((group) => [group.id, group.since]));
+    const added = [...wanted.keys()].filter((id) => !this.#groups.has(id)).length;
+    const limit = this.#node.limits.groupsPerConnection;
+    if (this.#groups.size + added > limit) {
+      throw new EventError(
+        code.parameterError,
+        `subscribe.subscribeGroups: at most ${limit} groups per connection, got ${
+          this.#groups.size + added
+        }`,
+      );
+    }
+    const outcomes = await Promise.allSettled(
+      [...wanted].map(async ([id, since]) => ({
+        id,
+        join: await this.#node.hub.join(groupTarget(id), this, since),
+      })),
+    );
+    const joins = outcomes.flatMap((outcome) =>
+      outcome.status === "fulfilled" ? [outcome.value] : []
+    );
+    const failed = outcomes.find((outcome) => outcome.status === "rejected");
+    if (this.#closed || failed !== undefined) {
+      for (const { id, join } of joins) this.#abandon(groupTarget(id), join);
+      if (failed !== undefined) throw failed.reason;
+      return;
+    }
+    for (const { id } of joins) this.#enterGroup(id);
+    for (const { join } of joins) for (const frame of join.missed) this.send(frame);
+    const positions = joins.map(({ id, join: { position, recovered } }) => ({
+      id: wireId(id),
+      ...position,
+      recovered,
+    }));
+    reply(success({ subscribeInfo: argument, positions }));
+    for (const { join } of joins) join.activate();
+  }
+
+  async #unsubscribe(raw: unknown, reply: (result: Result) => void): Promise<void> {
+    const { value, raw: argument } = parseArgument("unsubscribe", raw);
+    this.#requireSelf("unsubscribe", value.userId);
+    for (const { id } of value.subscribeGroups) this.#leaveGroup(id);
+    reply(success({ subscribeInfo: argument }));
+  }
+
+  async #msg(raw: unknown, reply: (result: Result) => void): Promise<void> {
+    const { type, targetId, content, clientMsgId } = parseArgument("msg", raw).value;
+    const fromId = this.#user?.id ?? "";
+    const id = await this.#node.ids.next();
+    const createTime = Date.now();
+    const accepted = await this.#node.broker.publish({
+      target: type === 1 ? groupTarget(targetId) : userTarget(targetId),
+      id,
+      body: encodeMessage({
+        id,
+        createTime,
+        fromId,
+        type,
+        targetId,
+        content,
+        expireTime: this.#node.historyMs === 0 ? 0 : createTime + this.#node.historyMs,
+      }),
+      ...(clientMsgId === undefined ? {} : { idempotencyKey: `${fromId}:${clientMsgId}` }),
+    });
+    if (!this.#closed) reply(success(accepted));
+  }
+
+  async #online(raw: unknown, reply: (result: Result) => void): Promise<void> {
+    const groupId = parseArgument("online", raw).value;
+    const userIds = await this.#node.usersOfGroup(groupId);
+    if (!this.#closed) reply(success({ userIds: userIds.map(wireId) }));
+  }
+
+  #abandon(target: Target, join: Join): void {
+    join.cancel();
+    if (this.#closed) this.#node.hub.leave(target, this);
+  }
+
+  #enterGroup(group: string): void {
+    if (this.#groups.has(group)) return;
+    if (!this.#otherSessionHas(group)) this.#node.roster.groupJoined(group, this.#user?.id ?? "");
+    this.#groups.add(group);
+  }
+
+  #leaveGroup(group: string): void {
+    if (!this.#groups.delete(group)) return;
+    this.#node.hub.leave(groupTarget(group), this);
+    if (!this.#otherSessionHas(group)) this.#node.roster.groupLeft(group, this.#user?.id ?? "");
+  }
+
+  #otherSessionHas(group: string): boolean {
+    for (const session of this.#node.hub.members(userTarget(this.#user?.id ?? ""))) {
+      if (session !== this && session.groups.has(group)) return true;
+    }
+    return false;
+  }
+
+  #requireSelf(event: string, userId: string): void {
+    if (userId === this.#user?.id) return;
+    throw new EventError(
+      code.defaultError,
+      `${event}.userId: expected the authenticated user ${this.#user?.id}, got ${userId}`,
+    );
+  }
+
+  #toEventError(event: string, error: unknown): EventError {
+    if (error instanceof EventError) return error;
+    if (error instanceof NotAcceptedError || error instanceof RpcError) {
+      return new EventError(code.systemError, `${event}: not accepted: ${error.message}`);
+    }
+    this.#node.log.error("{event} failed: {error}", { event, error });
+    return new EventError(code.systemError, `${event}: system error`);
+  }
+}
+
+function describeTarget(target: Target) {
+  return { id: wireId(target.slice(2)), type: target.startsWith("g:") ? 1 : 0 };
+}
