@@ -7,6 +7,8 @@ export const rpcShape = z.strictObject({
     .describe("a call's time limit over all its attempts"),
   maxConcurrent: z.number().int().min(1)
     .describe("calls a server works on at once; more are refused as overloaded"),
+  advertise: z.string().min(1).optional()
+    .describe("the host name at which the other programs reach this one; default: host"),
   certFile: z.string().min(1).optional().describe("PEM certificate of this node; turns TLS on"),
   keyFile: z.string().min(1).optional().describe("PEM key of the certificate"),
   caFile: z.string().min(1).optional()
@@ -18,3 +20,15 @@ export const rpcShape = z.strictObject({
 });
 
 export type RpcConfig = z.output<typeof rpcShape>;
+
+/** @throws {Error} naming the file that cannot be read. */
+export async function tlsOf(
+  { certFile, keyFile, caFile }: RpcConfig,
+): Promise<{ cert: string; key: string; ca?: string } | undefined> {
+  if (certFile === undefined || keyFile === undefined) return undefined;
+  const [cert, key, ca] = await Promise.all(
+    [certFile, keyFile, caFile].map((path) => path === undefined ? undefined : Deno.readTextFile(path)),
+  );
+  if (cert === undefined || key === undefined) return undefined;
+  return { cert, key, ...(ca === undefined ? {} : { ca }) };
+}
