@@ -3,6 +3,7 @@ import type { Registry as MetricsRegistry } from "prom-client";
 import type { Logger } from "../log.ts";
 import { counter } from "../metrics.ts";
 import type { Instance, Registry } from "../registry.ts";
+import type { TlsFiles } from "../serve.ts";
 import { bindClient, type OutgoingCall, type RpcClient } from "./bind.ts";
 import { type Client, type Contract, RpcError } from "./contract.ts";
 import { observeCalls } from "./metrics.ts";
@@ -17,9 +18,7 @@ export interface RpcClientOptions {
   readonly timeoutMs: number;
   readonly clusterKey?: string | undefined;
   /** For `https:` addresses: whom to trust, and who we are. */
-  readonly tls?:
-    | { readonly ca?: string; readonly cert?: string; readonly key?: string }
-    | undefined;
+  readonly tls?: Partial<TlsFiles> | undefined;
   /**
    * An instance that says nothing at all for so long is passed over, and an idempotent call that waits for it is sent to
    * another one too. Default: a fifth of `timeoutMs`, 1000 at most.
@@ -137,19 +136,22 @@ class PeerPool implements Pool {
 
   pick(only: string | undefined, spent: (peer: Peer) => boolean): Peer | undefined {
     let best: Peer | undefined;
-    let bestFit = false;
+    let bestGrade = 2;
     let equals = 0;
     for (const peer of this.#peers.values()) {
-      if ((only !== undefined && peer.name !== only) || spent(peer)) continue;
-      const fit = peer.fit;
-      const better = best === undefined || (fit !== bestFit ? fit : peer.underWay < best.underWay);
-      const equal = !better && fit === bestFit && peer.underWay === best?.underWay;
+      if (only !== undefined && peer.name !== only) continue;
+      const grade = peer.grade;
+      if (spent(peer)) {
+        // While there are fit instances, tried already or not, the unfit ones stay out of it.
+        if (grade < 2 && bestGrade === 2) [best, bestGrade] = [undefined, 1];
+        continue;
+      }
+      if (grade > bestGrade) continue;
+      const better = grade < bestGrade || best === undefined || peer.underWay < best.underWay;
+      const equal = !better && peer.underWay === best?.underWay;
       if (better) equals = 1;
       // The n-th among equals is taken with a chance of one in n.
-      if (better || (equal && Math.random() * ++equals < 1)) {
-        best = peer;
-        bestFit = fit;
-      }
+      if (better || (equal && Math.random() * ++equals < 1)) [best, bestGrade] = [peer, grade];
     }
     return best;
   }

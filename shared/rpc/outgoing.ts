@@ -25,6 +25,8 @@ interface Attempt {
 
 const firstRestMs = 20;
 const longestRestMs = 500;
+/** Less says nothing about an instance, however little time a call has. */
+const shortestSilenceMs = 100;
 
 /**
  * Resolves to the output's JSON. Attempts that failed without effect are repeated elsewhere whatever the method;
@@ -38,6 +40,7 @@ export class Outgoing {
   readonly #abort = new AbortController();
   readonly #underWay = new Set<Attempt>();
   readonly #spent = new Map<Peer, number>();
+  readonly #patienceMs: number;
   #finished = false;
   #attempts = 0;
   #restMs = firstRestMs;
@@ -48,6 +51,7 @@ export class Outgoing {
     this.#pool = pool;
     this.#call = call;
     this.#only = only;
+    this.#patienceMs = Math.min(pool.patienceMs, (call.deadline - call.started) / 3);
   }
 
   run(): Promise<string> {
@@ -134,7 +138,7 @@ export class Outgoing {
     clearTimeout(this.#timer);
     if (this.#finished) return;
     const resting = this.#underWay.size === 0;
-    const waitMs = resting ? this.#restMs * (0.5 + Math.random()) : this.#pool.patienceMs;
+    const waitMs = resting ? this.#restMs * (0.5 + Math.random()) : this.#patienceMs;
     if (resting) this.#restMs = Math.min(longestRestMs, this.#restMs * 2);
     this.#timer = setTimeout(this.#onTimer, Math.min(waitMs, this.#call.deadline - now));
   }
@@ -142,16 +146,25 @@ export class Outgoing {
   readonly #onTimer = () => {
     this.#pool.waiting.delete(this.#onChange);
     const now = performance.now();
+    const answering = this.#suspectTheSilent(now);
     if (this.#underWay.size === 0 || now >= this.#call.deadline) return this.#next();
-    let answering = false;
-    for (const { peer, connection, startedAt } of this.#underWay) {
-      if (peer.lastAnswerAt >= startedAt) answering = true;
-      else if (peer.connection === connection) peer.suspect(now - startedAt);
-    }
     // An instance that answers others is slow with this one: asking again would only add to its work.
     if (this.#call.idempotent && !answering) this.#next();
     else this.#arm(now);
   };
+
+  /** Whether any instance that this call waits for has answered something since. */
+  #suspectTheSilent(now: number): boolean {
+    let answering = false;
+    for (const { peer, connection, startedAt } of this.#underWay) {
+      const silentMs = now - Math.max(startedAt, peer.lastAnswerAt);
+      if (peer.lastAnswerAt >= startedAt) answering = true;
+      else if (peer.connection === connection && silentMs >= shortestSilenceMs) {
+        peer.suspect(silentMs);
+      }
+    }
+    return answering;
+  }
 
   #giveUp(): void {
     if (this.#underWay.size === 0) {

@@ -51,9 +51,12 @@ export class Peer {
     }
   }
 
-  /** Whether calls should come here as long as there is another choice. */
-  get fit(): boolean {
-    return this.#probing === undefined && this.#restUntil <= performance.now();
+  /**
+   * 0: fit for calls. 1: overloaded a moment ago. 2: silent or failing, and called only when nobody is any better.
+   */
+  get grade(): 0 | 1 | 2 {
+    if (this.#probing !== undefined) return 2;
+    return this.#restUntil > performance.now() ? 1 : 0;
   }
 
   /** Rejects with {@linkcode RpcError}; `retryable` there says that the call had no effect. */
@@ -105,43 +108,47 @@ export class Peer {
       this.#restUntil = performance.now() + overloadPauseMs;
     } else if (error.code === "unavailable") {
       const refused = error.retryable && error.cause !== undefined;
-      if (refused || ++this.#failures >= failuresAllowed) this.#bench(error.message, this.#pauseMs);
+      if (refused || ++this.#failures >= failuresAllowed) {
+        this.#startProbing(() => this.#bench(error.message));
+      }
     }
   }
 
-  /** It has been silent for too long: no calls until it has answered a probe, which is sent at once. */
+  /** It has been silent for so long: no calls until it answers a probe, which is sent at once. */
   suspect(silentMs: number): void {
-    this.#bench(`no answer for ${Math.round(silentMs)} ms`, 0);
+    this.#startProbing(async () => {
+      // When it does answer, it is the call that is slow and nothing is wrong with the instance.
+      if (await this.#answers()) return;
+      this.#reconnect();
+      await this.#bench(`no answer for ${Math.round(silentMs)} ms, nor to a probe`);
+    });
   }
 
-  #bench(reason: string, pauseMs: number): void {
+  #startProbing(probe: () => Promise<void>): void {
     if (this.#probing !== undefined || this.#closed.signal.aborted) return;
-    const { service, log, onBenched } = this.#options;
-    log?.warn("{service} at {name} gets no calls for now: {reason}", {
-      service,
-      name: this.name,
-      reason,
-    });
-    onBenched();
-    this.#probing = this.#probe(pauseMs).finally(() => {
+    this.#probing = probe().finally(() => {
       this.#probing = undefined;
     });
   }
 
-  async #probe(firstMs: number): Promise<void> {
-    const { service, log } = this.#options;
-    for (let pauseMs = firstMs; !this.#closed.signal.aborted;) {
-      await pause(pauseMs, this.#closed.signal);
-      if (this.#closed.signal.aborted) return;
-      if (await this.#answers()) {
-        // On trial: the next failure benches it again, for longer.
-        this.#failures = failuresAllowed - 1;
-        log?.info("{service} at {name} gets calls again", { service, name: this.name });
-        return;
-      }
+  /** Until a probe is answered; the pauses between probes grow. */
+  async #bench(reason: string): Promise<void> {
+    const { service, log, onBenched } = this.#options;
+    const { signal } = this.#closed;
+    if (signal.aborted) return;
+    const who = { service, name: this.name };
+    log?.warn("{service} at {name} gets no calls for now: {reason}", { ...who, reason });
+    onBenched();
+    for (;;) {
+      await pause(this.#pauseMs, signal);
+      this.#pauseMs = Math.min(longestPauseMs, this.#pauseMs * 2);
+      if (signal.aborted) return;
+      if (await this.#answers()) break;
       this.#reconnect();
-      pauseMs = this.#pauseMs = Math.min(longestPauseMs, this.#pauseMs * 2);
     }
+    // On trial: the next failure benches it again, for longer.
+    this.#failures = failuresAllowed - 1;
+    log?.info("{service} at {name} gets calls again", who);
   }
 
   async #answers(): Promise<boolean> {
