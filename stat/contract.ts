@@ -2,7 +2,11 @@
 import { z } from "zod";
 import { defineContract } from "@gru/shared/rpc/contract";
 
-const name = z.string().min(1).max(256);
+/** A node, a session, a group or a user. Text that UTF-8 cannot hold would come back as other text. */
+export const nameSchema = z.string().min(1).max(256).refine((name) => name.isWellFormed(), {
+  error: "expected well-formed Unicode",
+});
+const name = nameSchema;
 const members = z.strictObject({
   groupId: name,
   joined: z.array(name),
@@ -12,7 +16,7 @@ const members = z.strictObject({
 /**
  * What changed on one spear since its last report. `session` is new at every start of a spear, `version` goes
  * up by one with every report of a session. A report with `full` holds everything (all of it `joined`) and
- * replaces what was known of the node.
+ * replaces what was known of the node. The same version is always the same report, also when it is sent again.
  */
 export const reportSchema = z.strictObject({
   node: name,

@@ -32,7 +32,7 @@ export interface RedisStoreOptions {
   readonly log: Logger;
   /** The most that any call to Redis takes. Default 2000. */
   readonly timeoutMs?: number;
-  /** Names that one script call adds or removes at most, so that no call holds Redis up. Default 1000. */
+  /** Names that one script adds, removes or unites at most, so that none holds Redis up. Default 1000. */
   readonly pieceSize?: number;
 }
 
@@ -41,7 +41,7 @@ const uploadMs = 60_000;
 
 interface Scripts {
   gruReport(...args: (string | number)[]): Promise<"done" | "more" | "resync" | "lost">;
-  gruUsersOfGroup(...args: (string | number)[]): Promise<string[]>;
+  gruUsersOfGroup(...args: (string | number)[]): Promise<[whole: 0 | 1, found: string[]]>;
   gruNodesOfUser(...args: (string | number)[]): Promise<number[]>;
   gruCounts(...args: (string | number)[]): Promise<[number, number, number, number][]>;
   gruSweep(...args: (string | number)[]): Promise<0 | 1>;
@@ -79,16 +79,19 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<StatSt
     redis.disconnect();
     throw unavailable(`connect to ${new URL(url).host}`, reason ?? error);
   }
-  return new RedisStore(redis, pieceSize);
+  return new RedisStore(redis, pieceSize, timeoutMs);
 }
 
 class RedisStore implements StatStore {
   readonly #redis: Redis & Scripts;
   readonly #pieceSize: number;
+  /** How long what a full report replaced is kept: no read takes longer from finding a place to the end. */
+  readonly #replacedMs: number;
 
-  constructor(redis: Redis & Scripts, pieceSize: number) {
+  constructor(redis: Redis & Scripts, pieceSize: number, timeoutMs: number) {
     this.#redis = redis;
     this.#pieceSize = pieceSize;
+    this.#replacedMs = 2 * timeoutMs;
   }
 
   get ready(): boolean {
@@ -106,6 +109,7 @@ class RedisStore implements StatStore {
         this.#redis.gruReport(
           ...[nodeKey(node), "gru_stat_nodes", countKey(node), "gru_stat_garbage"],
           ...[node, session, version, connections, ttlMs, place, first, last, uploadMs],
+          this.#replacedMs,
           ...piece,
         ));
       if (answer === "lost") {
@@ -118,10 +122,15 @@ class RedisStore implements StatStore {
 
   async usersOfGroup(groupId: string, live: LiveNodes): Promise<string[]> {
     const { keys } = keysOf(live);
-    return await reach(
-      "read a group",
-      () => this.#redis.gruUsersOfGroup(keys.length, ...keys, groupId),
-    );
+    return await reach("read a group", async () => {
+      const [whole, found] = await this.#redis.gruUsersOfGroup(
+        ...[keys.length, ...keys, groupId, this.#pieceSize],
+      );
+      if (whole === 1) return found;
+      // A large union would hold Redis up; single sets are read fast.
+      const sets = await Promise.all(found.map((key) => this.#redis.smembers(key)));
+      return [...new Set(sets.flat())];
+    });
   }
 
   async nodesOfUser(userId: string, live: LiveNodes): Promise<string[]> {

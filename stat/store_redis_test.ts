@@ -88,7 +88,7 @@ serverTest({
     await using server = await startRedis();
     await using redis = await connect(server);
     {
-      await using gone = await openRedisStore({ url: server.url, log });
+      await using gone = await openRedisStore({ url: server.url, log, timeoutMs: 200 });
       await gone.apply(report(1, ["1", "2", "3"]), ttlMs);
       await gone.apply(report(2, ["2", "3", "4", "5"]), ttlMs);
       await gone.apply(report(1, ["7"], "restarted"), 1);
@@ -112,7 +112,7 @@ serverTest({
       redis.eval(
         ...[reportScript, 4, "gru_stat_node:spear1", "gru_stat_nodes", "user_count:spear1"],
         ...["gru_stat_garbage", "spear1", "a", 2, 1, ttlMs, place],
-        ...[position === "first" ? 1 : 0, position === "last" ? 1 : 0, ttlMs],
+        ...[position === "first" ? 1 : 0, position === "last" ? 1 : 0, ttlMs, 0],
         ...["join", "g", 1, userId, "join", "", 1, userId],
       );
     await store.apply(report(1, ["1"]), ttlMs);

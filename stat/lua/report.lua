@@ -6,7 +6,8 @@
 --       3 user count of the node (string, expires with it)   4 garbage (sorted set: place -> when it may be swept)
 -- ARGV  1 node  2 session  3 version  4 connections  5 time to live, ms  6 new place, "" when the report is not full
 --       7 first piece: 1 or 0  8 last piece: 1 or 0  9 time that a full report may take to come, ms
---       10... changes: "join" or "leave", group ("" for the users of the node), number of users, the users
+--       10 time that readers may still need what it replaces, ms
+--       11... changes: "join" or "leave", group ("" for the users of the node), number of users, the users
 --
 -- Returns "done" (applied, or was so before)  "more" (send the next piece)
 --         "resync" (does not follow on what is stored)  "lost" (the place was swept: begin again)
@@ -40,7 +41,7 @@ else
 end
 
 local groups = 'gru_stat_groups:' .. place
-local i = 10
+local i = 11
 while i <= #ARGV do
   local joins, group, count = ARGV[i] == 'join', ARGV[i + 1], tonumber(ARGV[i + 2])
   local key = group == '' and 'gru_stat_users:' .. place or 'gru_stat:' .. place .. '_' .. group
@@ -58,7 +59,7 @@ if not last then return 'more' end
 
 if full then
   redis.call('ZREM', KEYS[4], place)
-  if head[3] then redis.call('ZADD', KEYS[4], 0, head[3]) end
+  if head[3] then redis.call('ZADD', KEYS[4], now + ARGV[10], head[3]) end
 end
 redis.call('HSET', KEYS[1],
   'session', session, 'version', version, 'place', place, 'connections', ARGV[4])
