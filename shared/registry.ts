@@ -99,3 +99,13 @@ export class ConflictError extends Error {
 export class RegistryUnavailableError extends Error {
   override readonly name = "RegistryUnavailableError";
 }
+
+/**
+ * Services, instances, leases and cells have names of 1 to 256 characters, anything but `.` and `..`.
+ * @throws TypeError that gives the name.
+ */
+export function assertName(what: string, name: string): void {
+  if (name === "" || name === "." || name === ".." || name.length > 256 || !name.isWellFormed()) {
+    throw new TypeError(`Not a name for a ${what}: ${JSON.stringify(name)}`);
+  }
+}

@@ -1,5 +1,7 @@
 /** The registry of one process: every program in it is given the same object. */
+import { logger } from "./log.ts";
 import {
+  assertName,
   type Cell,
   ConflictError,
   type Instance,
@@ -12,9 +14,13 @@ import {
   type View,
 } from "./registry.ts";
 
+interface Listener {
+  readonly onView: (view: View) => void;
+}
+
 export class MemoryRegistry implements Registry {
   readonly #services = new Map<string, Map<string, Instance>>();
-  readonly #watchers = new Map<string, Set<(view: View) => void>>();
+  readonly #watchers = new Map<string, Set<Listener>>();
   readonly #leases = new Map<string, AbortController>();
   readonly #cells = new Map<string, { value: string; version: number }>();
   #state: RegistryState = "connected";
@@ -24,6 +30,8 @@ export class MemoryRegistry implements Registry {
   }
 
   async register(instance: Instance): Promise<Registration> {
+    assertName("service", instance.service);
+    assertName("instance", instance.name);
     this.#assertOpen();
     const live = this.#services.getOrInsertComputed(instance.service, () => new Map());
     if (live.has(instance.name)) {
@@ -50,14 +58,17 @@ export class MemoryRegistry implements Registry {
   }
 
   async watch(service: string, onView: (view: View) => void): Promise<Disposable> {
+    assertName("service", service);
     this.#assertOpen();
     const watchers = this.#watchers.getOrInsertComputed(service, () => new Set());
-    watchers.add(onView);
-    onView(this.#view(service));
-    return { [Symbol.dispose]: () => void watchers.delete(onView) };
+    const listener = { onView };
+    watchers.add(listener);
+    tell(listener, this.#view(service));
+    return { [Symbol.dispose]: () => void watchers.delete(listener) };
   }
 
   async acquire(key: string): Promise<Lease | undefined> {
+    assertName("lease", key);
     this.#assertOpen();
     if (this.#leases.has(key)) return undefined;
     const lost = new AbortController();
@@ -74,6 +85,7 @@ export class MemoryRegistry implements Registry {
   }
 
   cell(key: string): Cell {
+    assertName("cell", key);
     return {
       read: async () => {
         this.#assertOpen();
@@ -107,10 +119,19 @@ export class MemoryRegistry implements Registry {
 
   #publish(service: string): void {
     const view = this.#view(service);
-    for (const onView of [...this.#watchers.get(service) ?? []]) onView(view);
+    for (const listener of [...this.#watchers.get(service) ?? []]) tell(listener, view);
   }
 
   #assertOpen(): void {
     if (this.#state === "closed") throw new RegistryUnavailableError("The registry is closed");
+  }
+}
+
+/** One listener's fault is neither the writer's nor the other listeners'. */
+function tell(listener: Listener, view: View): void {
+  try {
+    listener.onView(view);
+  } catch (error) {
+    logger("registry").error("A listener threw {error}", { error });
   }
 }
