@@ -27,20 +27,6 @@ export const rpcShape = z.strictObject({
 
 export type RpcConfig = z.output<typeof rpcShape>;
 
-/** @throws {Error} naming the file that cannot be read. */
-export async function tlsOf(
-  { certFile, keyFile, caFile }: RpcConfig,
-): Promise<{ cert: string; key: string; ca?: string } | undefined> {
-  if (certFile === undefined || keyFile === undefined) return undefined;
-  const [cert, key, ca] = await Promise.all(
-    [certFile, keyFile, caFile].map((path) =>
-      path === undefined ? undefined : Deno.readTextFile(path)
-    ),
-  );
-  if (cert === undefined || key === undefined) return undefined;
-  return { cert, key, ...(ca === undefined ? {} : { ca }) };
-}
-
 /**
  * What the profile's files hold; undefined without `certFile`. The same for both sides: a server is given it as `tls` of
  * `openHttp`, a client as `tls` of `connectRpc`.

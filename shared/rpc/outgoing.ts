@@ -171,7 +171,10 @@ export class Outgoing {
       this.fail(this.#lastError ?? this.#nobody());
     } else {
       const tookMs = Math.round(this.#call.deadline - this.#call.started);
-      this.fail(new RpcError("deadline_exceeded", `${this.#what} took longer than ${tookMs} ms`));
+      const before = this.#lastError === undefined ? "" : `; before: ${this.#lastError.message}`;
+      this.fail(
+        new RpcError("deadline_exceeded", `${this.#what} took longer than ${tookMs} ms${before}`),
+      );
     }
   }
 
