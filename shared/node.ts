@@ -1,21 +1,28 @@
 /**
- * What every program of a cluster is and has: a name, an address, a place in the registry, a log, metrics, and one
- * inner HTTP port with its RPC service, `/healthz`, `/readyz` and `/metrics`.
+ * What every program of a cluster is and has: a name, a place in the registry, a log, metrics, clients to the other
+ * programs, and one inner HTTP port with its RPC service, `/healthz`, `/readyz` and `/metrics`.
  */
-import { Registry as MetricsRegistry } from "prom-client";
 import { z } from "zod";
+import { ConfigError } from "./config.ts";
+import manifest from "./deno.json" with { type: "json" };
 import { type Logger, logger, logSchema } from "./log.ts";
+import { Gauge, Registry as MetricsRegistry } from "./metrics.ts";
+import { opsHandler, type OpsOptions } from "./ops.ts";
+import type { Registration, Registry } from "./registry.ts";
 import { openRegistry, registryShape } from "./registry_open.ts";
-import type { Registry } from "./registry.ts";
-import { rpcShape } from "./rpc/options.ts";
+import { connectRpc, type RpcClient } from "./rpc/client.ts";
+import type { Contract } from "./rpc/contract.ts";
+import { readTls, rpcShape } from "./rpc/options.ts";
+import { rpcHandler, type Service } from "./rpc/server.ts";
+import { openHttp } from "./serve_tls.ts";
+
+export const version: string = manifest.version;
 
 /** The keys that all five profiles have. */
 export const nodeShape = {
-  id: z.number().int().min(1).max(1_000_000).describe(
-    "with the program's name, the node's name: spear1",
-  ),
+  id: z.int().min(1).max(1_000_000).describe("with the program's name, the node's name: spear1"),
   host: z.string().min(1).describe("the address to listen on"),
-  port: z.number().int().min(0).max(65_535).describe("the port to listen on; 0: any free one"),
+  port: z.int().min(0).max(65_535).describe("the port to listen on; 0: any free one"),
   ...registryShape,
   rpc: rpcShape,
   log: logSchema,
@@ -27,8 +34,25 @@ export type NodeConfig = z.output<typeof nodeSchema>;
 /** Given by whoever runs several programs in one process; what is given is not closed. */
 export interface NodeOverrides {
   readonly registry?: Registry;
-  readonly metrics?: MetricsRegistry;
   readonly log?: Logger;
+}
+
+export interface ServeNodeOptions {
+  readonly port: number;
+  readonly services?: readonly Service[];
+  /** More reasons to be ready or not, besides the registry. */
+  readonly ready?: OpsOptions["ready"];
+  /**
+   * Makes the port one for the outside: this handler, health and metrics, no RPC. In plain HTTP: the certificates of a
+   * profile are for the inside, TLS for clients is the front's.
+   */
+  readonly app?: (request: Request) => Response | Promise<Response>;
+}
+
+export interface NodeServer extends AsyncDisposable {
+  readonly port: number;
+  /** Where the others reach it. */
+  readonly address: string;
 }
 
 export interface Node extends AsyncDisposable {
@@ -37,22 +61,117 @@ export interface Node extends AsyncDisposable {
   readonly registry: Registry;
   readonly metrics: MetricsRegistry;
   readonly log: Logger;
+  connect<C extends Contract>(contract: C): Promise<RpcClient<C>>;
+  /** Disposing refuses new calls, lets those under way finish, and closes the port. */
+  serve(options: ServeNodeOptions): Promise<NodeServer>;
+  /** Tells the others; to be disposed before anything that they might still use. */
+  announce(
+    addresses: Readonly<Record<string, string>>,
+    meta?: Readonly<Record<string, string | number | boolean>>,
+  ): Promise<Registration>;
 }
 
+/** @throws {ConfigError} RegistryUnavailableError */
 export async function openNode(
   program: string,
   config: NodeConfig,
   overrides: NodeOverrides = {},
 ): Promise<Node> {
+  const { rpc, host } = config;
+  const name = `${program}${config.id}`;
   const log = overrides.log ?? logger(program);
+  const reachableAt = rpc.advertise ?? host;
+  if (isWildcard(reachableAt)) {
+    throw new ConfigError(
+      `${program}: rpc.advertise: missing; with host ${host} the others cannot guess where to reach this program`,
+    );
+  }
+  if (rpc.clusterKey === undefined && !isLoopback(host)) {
+    throw new ConfigError(
+      `${program}: host: is ${host}, which other machines can reach; set the environment variable GRU_CLUSTER_KEY`,
+    );
+  }
+  const tls = readTls(rpc);
   const registry = overrides.registry ?? await openRegistry(config, log);
+  const metrics = new MetricsRegistry();
+  metrics.setDefaultLabels({ node: name });
+  new Gauge({
+    name: "gru_registry_connected",
+    help: "1 while the registry answers",
+    registers: [metrics],
+    collect() {
+      this.set(registry.state === "connected" ? 1 : 0);
+    },
+  });
+
   return {
-    name: `${program}${config.id}`,
+    name,
     registry,
-    metrics: overrides.metrics ?? new MetricsRegistry(),
+    metrics,
     log,
+    connect: (contract) =>
+      connectRpc(contract, {
+        registry,
+        timeoutMs: rpc.timeoutMs,
+        clusterKey: rpc.clusterKey,
+        tls,
+        metrics,
+        log,
+      }),
+    serve: async ({ port, services = [], ready, app }) => {
+      const calls = rpcHandler(services, {
+        clusterKey: rpc.clusterKey,
+        maxConcurrent: rpc.maxConcurrent,
+        metrics,
+        log,
+      });
+      const ops = opsHandler({
+        metrics,
+        ready: async () => ({ registry: registry.state === "connected", ...await ready?.() }),
+      });
+      const other = app ?? calls;
+      const server = await openHttp({
+        host,
+        port,
+        ...(tls === undefined || app !== undefined ? {} : { tls }),
+        // Calls first: nothing else comes thousands of times a second.
+        handler: (request) =>
+          app === undefined && request.method === "POST"
+            ? calls(request)
+            : ops(request) ?? other(request),
+      });
+      const scheme = new URL(server.origin).protocol;
+      return {
+        port: server.port,
+        address: `${scheme}//${bracketed(reachableAt)}:${server.port}`,
+        [Symbol.asyncDispose]: () => {
+          calls.drain();
+          return server[Symbol.asyncDispose]();
+        },
+      };
+    },
+    announce: (addresses, meta = {}) =>
+      registry.register({
+        service: program,
+        name,
+        addresses,
+        startedAt: Date.now(),
+        meta: { version, ...meta },
+      }),
     [Symbol.asyncDispose]: async () => {
       if (overrides.registry === undefined) await registry[Symbol.asyncDispose]();
     },
   };
+}
+
+function isWildcard(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d+){3}$/.test(host);
+}
+
+function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
 }

@@ -41,6 +41,9 @@ export interface KnownPosition extends Position {
 }
 
 export interface Broker extends AsyncDisposable {
+  /** Messages can be accepted and received now. */
+  readonly connected: boolean;
+
   /**
    * Counts, keeps and sends out as one atomic step; settles in bounded time.
    * Publications to one target by one node are counted in the order of the calls.

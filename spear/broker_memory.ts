@@ -42,6 +42,7 @@ export class MemoryBus {
       this.#logs.get(target)?.listeners.delete(sink);
     };
     return {
+      connected: true,
       publish: async (publication) => this.#publish(publication),
       listen: async (target) => {
         const log = this.#log(target);

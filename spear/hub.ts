@@ -268,12 +268,14 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   async #repairSome(topics: readonly Topic<M>[]): Promise<void> {
+    // One that opens may have read its position before the disruption.
+    await Promise.allSettled(topics.map((topic) => topic.opening));
     while (!this.#closed) {
       try {
         const positions = await this.#requireBroker().positions(topics);
         await Promise.all(topics.map((topic, i) => {
           const position = positions[i];
-          // One that waits is already under repair, or opens and reads its position itself.
+          // One that waits is already under repair, or could not be opened.
           if (position === undefined || topic.waiting !== undefined) return;
           if (position.epoch === topic.epoch && position.seq <= topic.seq) return;
           topic.waiting = [];

@@ -1,10 +1,22 @@
 /** Where a spear's message ids come from. */
 import type { RpcClient } from "@gru/shared/rpc/client";
-import { type IdgenContract, maxIdsPerCall } from "@gru/idgen/contract";
+import { type IdgenContract, maxIdsPerCall, Snowflake } from "@gru/idgen/contract";
 
 export interface IdSource {
   /** A snowflake id as a decimal string; calls are answered in their order. */
   next(): Promise<string>;
+}
+
+/** For a node that is alone: made here, without asking anybody. */
+export function localIds(): IdSource {
+  const snowflake = new Snowflake(0);
+  return {
+    next: async () => {
+      const [id] = snowflake.next(1, Date.now());
+      if (id === undefined) throw new Error("the clock is beyond what an id can hold");
+      return id;
+    },
+  };
 }
 
 interface Waiting {

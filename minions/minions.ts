@@ -1,0 +1,28 @@
+/** The web console. */
+import { type NodeOverrides, openNode } from "@gru/shared/node";
+import { minionsApp } from "./app.ts";
+import { watchCluster } from "./cluster.ts";
+import type { MinionsConfig } from "./config.ts";
+
+export interface Minions extends AsyncDisposable {
+  readonly address: string;
+}
+
+const services = ["ticket", "spear", "idgen", "idgen-standby", "stat", "minions"];
+
+/** @throws {ConfigError} {@linkcode Error} when the port is taken or the registry out of reach. */
+export async function startMinions(
+  config: MinionsConfig,
+  overrides: NodeOverrides = {},
+): Promise<Minions> {
+  await using stack = new AsyncDisposableStack();
+  const node = stack.use(await openNode("minions", config, overrides));
+  const cluster = stack.use(await watchCluster(node.registry, services));
+  const app = minionsApp(() => cluster.view);
+  const server = stack.use(
+    await node.serve({ port: config.port, app: (request) => app.fetch(request) }),
+  );
+  stack.use(await node.announce({ http: server.address }));
+  const running = stack.move();
+  return { address: server.address, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}

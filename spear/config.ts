@@ -1,0 +1,44 @@
+/** spear's profile. */
+import { z } from "zod";
+import { secret } from "@gru/shared/config";
+import { nodeShape } from "@gru/shared/node";
+import { schemeNames } from "@gru/ticket/token";
+
+const httpUrl = z.string().regex(/^https?:\/\/[^/\s]+$/, {
+  error: "expected http://host:port or https://host:port",
+});
+
+export const spearConfig = z.strictObject({
+  mode: z.enum(["single", "redis", "rocketmq"])
+    .describe("single: this node alone; else what carries messages between the nodes"),
+  ...nodeShape,
+  advertise: httpUrl.optional()
+    .describe("the address clients are told; default: http://host:port"),
+  monitorPort: z.int().min(0).max(65_535).optional()
+    .describe("RPC, health and metrics; default: port + 1"),
+  redis: z.string().regex(/^(rediss?:\/\/[^\s@]+|cluster:[^\s@]+)$/, {
+    error:
+      "expected redis://host:port[/database] or cluster:host:port[,host:port], without a password",
+  }).describe("redis://host:port[/database] or cluster:host:port[,host:port]"),
+  redisPassword: secret("GRU_REDIS_PASSWORD").describe("Redis password"),
+  auth: z.strictObject({
+    scheme: schemeNames,
+    saltToSpear: secret("GRU_SALT_TOSPEAR").describe("scheme gru: the salt of token2"),
+  }).refine(({ scheme, saltToSpear }) => scheme !== "gru" || saltToSpear !== undefined, {
+    path: ["saltToSpear"],
+    error: "scheme gru wants the salt of token2",
+  }),
+  history: z.strictObject({
+    size: z.int().min(0).max(1_000_000).describe("messages kept per group and user; 0: none"),
+    ageMs: z.int().min(1000).describe("how long a message is kept"),
+  }),
+  limits: z.strictObject({
+    payloadBytes: z.int().min(1024).max(100_000_000).describe("the largest packet of a client"),
+    groupsPerConnection: z.int().min(1).describe("groups that one connection may be in"),
+    authMs: z.int().min(100).describe("time that a new connection has to authenticate"),
+  }),
+  publishMs: z.int().min(100).describe("time within which a message is accepted or refused"),
+  reportMs: z.int().min(50).describe("how often stat is told who is here"),
+});
+
+export type SpearConfig = z.output<typeof spearConfig>;

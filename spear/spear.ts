@@ -1,0 +1,171 @@
+/** A spear: holds the connections of clients and carries messages between them. */
+import { type IdgenContract, idgenContract } from "@gru/idgen/contract";
+import { type Node, type NodeOverrides, openNode } from "@gru/shared/node";
+import { MemoryRegistry } from "@gru/shared/registry_memory";
+import type { RpcClient } from "@gru/shared/rpc/client";
+import { type StatContract, statContract } from "@gru/stat/contract";
+import { type TokenScheme, tokenScheme } from "@gru/ticket/token";
+import type { Broker, BrokerSink } from "./broker.ts";
+import { MemoryBus } from "./broker_memory.ts";
+import { RedisBroker } from "./broker_redis.ts";
+import type { SpearConfig } from "./config.ts";
+import { clientAddress } from "./contract.ts";
+import { fanOut } from "./fanout.ts";
+import { Gateway } from "./gateway.ts";
+import { Hub } from "./hub.ts";
+import { idgenIds, type IdSource, localIds } from "./ids.ts";
+import { startReporter } from "./reporter.ts";
+import { type Delta, Roster } from "./roster.ts";
+import type { Session } from "./session.ts";
+import { type Argument, code, EventError, groupTarget } from "./wire.ts";
+
+/** What a spear is given in place of what its mode would have it open. */
+export interface SpearOverrides extends NodeOverrides {
+  readonly idgen?: RpcClient<IdgenContract>;
+  readonly stat?: RpcClient<StatContract>;
+  readonly bus?: MemoryBus;
+}
+
+export interface Spear extends AsyncDisposable {
+  /** Where clients connect. */
+  readonly address: string;
+  /** Health, metrics and RPC. */
+  readonly monitorAddress: string;
+}
+
+/** @throws {ConfigError} {@linkcode Error} when a port is taken or the registry out of reach. */
+export async function startSpear(
+  config: SpearConfig,
+  overrides: SpearOverrides = {},
+): Promise<Spear> {
+  await using stack = new AsyncDisposableStack();
+  const alone = config.mode === "single" && overrides.stat === undefined;
+  const node = stack.use(
+    await openNode("spear", config, {
+      ...overrides,
+      ...(config.mode === "single" ? { registry: overrides.registry ?? new MemoryRegistry() } : {}),
+    }),
+  );
+  const { log } = node;
+
+  const ids = await idSource(config, overrides, node, stack);
+  const stat = alone ? undefined : overrides.stat ?? stack.use(await node.connect(statContract));
+
+  const hub = new Hub<Session>({ fanOut });
+  stack.defer(() => hub.close());
+  const broker = stack.use(openBroker(config, overrides, node, hub));
+  hub.connect(broker);
+
+  const roster = new Roster();
+  const scheme = tokenScheme(config.auth);
+  const gateway = stack.use(
+    await Gateway.open({
+      host: config.host,
+      port: config.port,
+      payloadBytes: config.limits.payloadBytes,
+      authMs: config.limits.authMs,
+      session: {
+        hub,
+        broker,
+        ids,
+        roster,
+        usersOfGroup: async (groupId) =>
+          stat === undefined
+            ? usersHere(hub, groupId)
+            : (await stat.any.usersOfGroup({ groupId })).userIds,
+        authenticate: (claims) => authenticate(scheme, claims),
+        limits: config.limits,
+        historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
+        log,
+      },
+    }),
+  );
+  if (stat !== undefined) {
+    stack.use(startReporter({
+      node: node.name,
+      stat,
+      roster,
+      everyone: () => everyone(gateway.sessions),
+      connections: () => gateway.sessions.size,
+      reportMs: config.reportMs,
+      log,
+    }));
+  }
+
+  const monitorPort = config.monitorPort ?? (config.port === 0 ? 0 : config.port + 1);
+  const monitor = stack.use(
+    await node.serve({ port: monitorPort, ready: () => ({ broker: broker.connected }) }),
+  );
+  const address = config.advertise ?? `http://${config.host}:${gateway.port}`;
+  // Registered last and taken back first: who finds this node can connect to it.
+  stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address }));
+
+  const running = stack.move();
+  return {
+    address,
+    monitorAddress: monitor.address,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+async function idSource(
+  config: SpearConfig,
+  overrides: SpearOverrides,
+  node: Node,
+  stack: AsyncDisposableStack,
+): Promise<IdSource> {
+  if (overrides.idgen !== undefined) return idgenIds(overrides.idgen);
+  if (config.mode === "single") return localIds();
+  return idgenIds(stack.use(await node.connect(idgenContract)));
+}
+
+function openBroker(
+  config: SpearConfig,
+  overrides: SpearOverrides,
+  node: Node,
+  sink: BrokerSink,
+): Broker {
+  const { history, publishMs, mode, redis, redisPassword } = config;
+  if (mode === "single") return (overrides.bus ?? new MemoryBus(history)).connect(sink);
+  return new RedisBroker(
+    { url: redis, password: redisPassword, node: node.name, history, publishMs, log: node.log },
+    sink,
+  );
+}
+
+async function authenticate(scheme: TokenScheme, claims: Argument<"auth">): Promise<void> {
+  const { id, name, appType, token1, token2 } = claims;
+  const accepted = await scheme.acceptsToken2(
+    { userId: id, userName: name, appType },
+    token1,
+    token2,
+  );
+  if (!accepted) {
+    throw new EventError(code.parameterError, `auth: the tokens are not valid for user ${id}`);
+  }
+}
+
+function usersHere(hub: Hub<Session>, groupId: string): string[] {
+  const users = new Set<string>();
+  for (const { userId } of hub.members(groupTarget(groupId))) {
+    if (userId !== undefined) users.add(userId);
+  }
+  return [...users];
+}
+
+function everyone(sessions: ReadonlySet<Session>): Delta {
+  const users = new Set<string>();
+  const groups = new Map<string, Set<string>>();
+  for (const session of sessions) {
+    const { userId } = session;
+    if (userId === undefined) continue;
+    users.add(userId);
+    for (const group of session.groups) {
+      groups.getOrInsertComputed(group, () => new Set()).add(userId);
+    }
+  }
+  return {
+    users: { joined: [...users], left: [] },
+    groups: [...groups].map(([groupId, members]) => ({ groupId, joined: [...members], left: [] })),
+  };
+}

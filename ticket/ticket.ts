@@ -1,0 +1,41 @@
+/** The ticket office on Deno: its nodes come from a watch on the registry. */
+import { type NodeOverrides, openNode } from "@gru/shared/node";
+import { clientAddress, spearService } from "@gru/spear/contract";
+import { ticketApp } from "./app.ts";
+import type { TicketConfig } from "./config.ts";
+import type { RingNode } from "./ring.ts";
+import { tokenScheme } from "./token.ts";
+
+export interface Ticket extends AsyncDisposable {
+  readonly address: string;
+}
+
+/** @throws {ConfigError} {@linkcode Error} when the port is taken or the registry out of reach. */
+export async function startTicket(
+  config: TicketConfig,
+  overrides: NodeOverrides = {},
+): Promise<Ticket> {
+  await using stack = new AsyncDisposableStack();
+  const node = stack.use(await openNode("ticket", config, overrides));
+  let spears: readonly RingNode[] = [];
+  // A view that is stale still holds the last known nodes: better a ticket that may fail than none.
+  stack.use(
+    await node.registry.watch(spearService, ({ instances }) => {
+      spears = instances.flatMap(({ name, addresses }) => {
+        const addr = addresses[clientAddress];
+        return addr === undefined ? [] : [{ name, addr }];
+      });
+    }),
+  );
+  const app = ticketApp({
+    nodes: () => spears,
+    scheme: tokenScheme(config.auth),
+    onError: (error) => node.log.error("a ticket could not be given: {error}", { error }),
+  });
+  const server = stack.use(
+    await node.serve({ port: config.port, app: (request) => app.fetch(request) }),
+  );
+  stack.use(await node.announce({ http: server.address }));
+  const running = stack.move();
+  return { address: server.address, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
