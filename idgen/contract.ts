@@ -2,6 +2,9 @@
 import { z } from "zod";
 import { defineContract } from "@gru/shared/rpc/contract";
 
+// Pure: for a program that runs alone and makes its own ids.
+export { decodeId, Snowflake } from "./snowflake.ts";
+
 export const maxIdsPerCall = 10_000;
 
 export const decimalId = z.string().regex(/^(0|[1-9]\d{0,18})$/, {

@@ -21,6 +21,23 @@ export interface Time {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
+export function systemTime(wallMs = Date.now): Time {
+  return { wallMs, monotonicMs: () => performance.now(), sleep };
+}
+
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    function wake(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", wake);
+      resolve();
+    }
+    const timer = setTimeout(wake, ms);
+    if (signal.aborted) wake();
+    else signal.addEventListener("abort", wake);
+  });
+}
+
 export interface IssuerOptions {
   readonly registry: Pick<Registry, "acquire" | "cell">;
   /** The name of this node, for people who look into the registry. */
@@ -66,6 +83,11 @@ export class Issuer implements AsyncDisposable {
     return this.#active?.snowflake.worker;
   }
 
+  /** Unix milliseconds: no id of this process is later. */
+  get usedMs(): number {
+    return this.#usedMs;
+  }
+
   /** Resolves at the next change: a lease or a reservation won, lost, or tried for in vain. */
   changed(): Promise<void> {
     return this.#turn.promise;
@@ -74,14 +96,14 @@ export class Issuer implements AsyncDisposable {
   /**
    * `count` new ids, ascending; each is greater than every id of a call that this issuer (or, where nodes share
    * a worker, any of them) answered before this one began. Rejects with RpcError `unavailable` while this node is
-   * not the one to ask.
+   * not the one to ask. `isDropped` says that the caller no longer waits.
    */
-  async next(count: number, signal?: AbortSignal): Promise<string[]> {
+  async next(count: number, isDropped = () => false): Promise<string[]> {
     let ids = this.#take(count);
     while (ids.length < count) {
       this.#wanted.abort();
       await this.#turn.promise;
-      if (signal?.aborted) throw new RpcError("deadline_exceeded", "The caller no longer waits");
+      if (isDropped()) throw new RpcError("deadline_exceeded", "The caller no longer waits");
       ids = ids.concat(this.#take(count - ids.length));
     }
     return ids;

@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import { loadConfig } from "@gru/shared/config";
+import type { View } from "@gru/shared/registry";
+import { MemoryRegistry } from "@gru/shared/registry_memory";
+import { connectRpc } from "@gru/shared/rpc/client";
+import { waitFor } from "@gru/shared/testing";
+import { idgenContract } from "./contract.ts";
+import { type IdgenConfig, idgenSchema, startIdgen } from "./idgen.ts";
+
+const profiles = new URL("./profiles/", import.meta.url);
+
+function load(...args: string[]): IdgenConfig {
+  return loadConfig({
+    program: "idgen",
+    schema: idgenSchema,
+    profiles,
+    args,
+    environment: () => undefined,
+  });
+}
+
+function config(changes: Partial<IdgenConfig> = {}): IdgenConfig {
+  return { ...load("--registry", "memory:", "--port", "0"), ...changes };
+}
+
+const call = { deadline: Infinity, signal: new AbortController().signal };
+
+Deno.test("idgen serves its contract over the RPC", async () => {
+  await using registry = new MemoryRegistry();
+  await using _idgen = await startIdgen(config(), { registry });
+  await using client = await connectRpc(idgenContract, { registry, timeoutMs: 5000 });
+  const { next, getMsgId, decode, getServiceVersion } = client.any;
+  const { ids } = await next({ count: 10_000 });
+  assert.equal(new Set(ids).size, 10_000);
+  const { id } = await getMsgId({});
+  assert.ok(BigInt(id) > BigInt(ids.at(-1) ?? 0));
+  const { timeMs, worker } = await decode({ id });
+  assert.equal(worker, 0);
+  assert.ok(Math.abs(timeMs - Date.now()) < 60_000);
+  assert.match((await getServiceVersion({})).version, /^\d+\.\d+\.\d+$/);
+});
+
+Deno.test("idgen refuses bad input and goes on", async () => {
+  await using registry = new MemoryRegistry();
+  await using idgen = await startIdgen(config(), { registry });
+  const bad: [method: string, input: unknown][] = [
+    ["next", { count: 0 }],
+    ["next", { count: 10_001 }],
+    ["next", { count: 1.5 }],
+    ["next", { count: "1" }],
+    ["next", {}],
+    ["next", null],
+    ["next", { count: 1, more: true }],
+    ["decode", { id: "" }],
+    ["decode", { id: "-1" }],
+    ["decode", { id: 5 }],
+    ["decode", { id: "1".repeat(20) }],
+    ["getMsgId", []],
+  ];
+  const url = `${idgen.address}/idgen`;
+  const headers = { "content-type": "application/json" };
+  for (const [method, input] of bad) {
+    const body = JSON.stringify(input);
+    const response = await fetch(`${url}/${method}`, { method: "POST", headers, body });
+    assert.equal(response.status, 400, `${method} ${body}`);
+    assert.equal((await response.json()).error.code, "invalid_argument");
+  }
+  const response = await fetch(`${url}/getMsgId`, { method: "POST", headers, body: "{}" });
+  assert.match((await response.json()).id, /^\d{19}$/);
+});
+
+Deno.test("idgen, strict: one issues, and the next goes on above it whatever its clock says", async () => {
+  await using registry = new MemoryRegistry();
+  await using stack = new AsyncDisposableStack();
+  const clocks = [0, -3_600_000, 7_200_000, -5000];
+  const nodes = [];
+  for (const [index, offMs] of clocks.entries()) {
+    nodes.push(stack.use(
+      await startIdgen(config({ id: index + 1 }), { registry, wallMs: () => Date.now() + offMs }),
+    ));
+  }
+  let last = 0n;
+  for (const [index, node] of nodes.entries()) {
+    await waitFor(() => node.worker !== undefined, { what: `node ${index} is active` });
+    for (const other of nodes.slice(index + 1)) {
+      await assert.rejects(async () => other.handlers.next({ count: 1 }, call), {
+        code: "unavailable",
+        retryable: true,
+      });
+    }
+    for (let i = 0; i < 3; i++) {
+      const { ids } = await node.handlers.next({ count: 5000 }, call);
+      for (const id of ids) {
+        assert.ok(BigInt(id) > last);
+        last = BigInt(id);
+      }
+    }
+    await node[Symbol.asyncDispose]();
+  }
+});
+
+Deno.test("idgen, unique: all issue, each with a worker of its own", async () => {
+  await using registry = new MemoryRegistry();
+  await using stack = new AsyncDisposableStack();
+  const nodes = [];
+  for (let id = 1; id <= 20; id++) {
+    nodes.push(stack.use(await startIdgen(config({ id, order: "unique" }), { registry })));
+  }
+  assert.equal(new Set(nodes.map((node) => node.worker)).size, 20);
+  const answers = await Promise.all(nodes.map((node) => node.handlers.next({ count: 9000 }, call)));
+  assert.equal(new Set(answers.flatMap(({ ids }) => ids)).size, 180_000);
+});
+
+Deno.test("idgen, unique: a worker fixed by the profile is waited for", async () => {
+  await using registry = new MemoryRegistry();
+  const fixed = (id: number) => config({ id, order: "unique", worker: 7 });
+  await using first = await startIdgen(fixed(1), { registry });
+  await using second = await startIdgen(fixed(2), { registry });
+  assert.deepEqual([first.worker, second.worker], [7, undefined]);
+  await first[Symbol.asyncDispose]();
+  await waitFor(() => second.worker === 7);
+});
+
+Deno.test("idgen lists every node, and as callable only who issues", async () => {
+  await using registry = new MemoryRegistry();
+  const seen = new Map<string, View>();
+  for (const service of ["idgen", "idgen-node"]) {
+    await registry.watch(service, (view) => void seen.set(service, view));
+  }
+  const names = (service: string) => seen.get(service)?.instances.map(({ name }) => name).join();
+  await using first = await startIdgen(config({ id: 1 }), { registry });
+  {
+    await using _second = await startIdgen(config({ id: 2 }), { registry });
+    await waitFor(() => names("idgen") === "idgen1" && names("idgen-node") === "idgen1,idgen2");
+    await first[Symbol.asyncDispose]();
+    await waitFor(() => names("idgen") === "idgen2" && names("idgen-node") === "idgen2");
+    const metaOf = () => seen.get("idgen-node")?.instances[0]?.meta;
+    await waitFor(() => metaOf()?.active === true, { what: "its listing says so" });
+    assert.equal(metaOf()?.worker, 0);
+  }
+  assert.equal(names("idgen-node"), "");
+  assert.equal(names("idgen"), "");
+});
+
+Deno.test("idgen does not start under a name that another node has, and leaves nothing behind", async () => {
+  await using registry = new MemoryRegistry();
+  await using first = await startIdgen(config(), { registry });
+  await assert.rejects(startIdgen(config(), { registry }), { name: "NameTakenError" });
+  await first[Symbol.asyncDispose]();
+  await using again = await startIdgen(config(), { registry });
+  assert.equal(again.worker, 0);
+});
+
+Deno.test("idgen counts what it issues and says whether it is active", async () => {
+  await using registry = new MemoryRegistry();
+  await using idgen = await startIdgen(config(), { registry });
+  await idgen.handlers.next({ count: 123 }, call);
+  const text = await (await fetch(`${idgen.address}/metrics`)).text();
+  assert.match(text, /^gru_idgen_ids_total\{.*\} 123$/m);
+  assert.match(text, /^gru_idgen_active\{.*\} 1$/m);
+  const ready = await fetch(`${idgen.address}/readyz`);
+  assert.equal(ready.status, 200, await ready.text());
+});
+
+Deno.test("idgenSchema takes the profiles and names what is wrong with others", () => {
+  for (const profile of ["dev", "test1", "test2"]) load("--profile", profile);
+  const wrong: [args: string[], message: RegExp][] = [
+    [["--worker", "3"], /worker: is 3; with order strict all nodes share one worker/],
+    [["--order", "unique", "--worker", "1024"], /worker: is 1024/],
+    [["--order", "any"], /order: is "any"/],
+    [["--ceilingMs", "4000"], /ceilingMs: is 4000; expected less than zookeeper.sessionMs/],
+    [["--ceilingMs", "soon"], /ceilingMs: is "soon"/],
+    [["--celing", "5"], /unknown flag --celing/],
+  ];
+  for (const [args, message] of wrong) assert.throws(() => load(...args), message);
+  assert.equal(load("--order", "unique", "--worker", "1023").worker, 1023);
+});

@@ -1,0 +1,15 @@
+import assert from "node:assert/strict";
+import { serverTest } from "@gru/shared/testing";
+import { tableOf } from "./faults.ts";
+import { soak } from "./soak.ts";
+
+serverTest({
+  name: "idgen: 20 s of random faults, no duplicate and no inversion",
+  needs: "zookeeper",
+  fn: async () => {
+    const { rows, isGood } = await soak(20_000);
+    // deno-lint-ignore no-console
+    console.log(tableOf(rows));
+    assert.ok(isGood);
+  },
+});
