@@ -1,0 +1,11 @@
+import { runProgram } from "@gru/shared/program";
+import { startStat, statSchema } from "./stat.ts";
+
+if (import.meta.main) {
+  await runProgram({
+    name: "stat",
+    schema: statSchema,
+    profiles: new URL("./profiles/", import.meta.url),
+    start: (config) => startStat(config),
+  });
+}
