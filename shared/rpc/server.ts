@@ -128,7 +128,7 @@ async function readText(request: Request, maxBytes: number): Promise<string> {
   if (declared !== null && Number(declared) <= maxBytes) return await request.text();
   const tooLarge = new RpcError(
     "invalid_argument",
-    `The body has ${declared ?? "more than"} bytes; the limit is ${maxBytes}`,
+    `The body has ${declared ?? `more than ${maxBytes}`} bytes; the limit is ${maxBytes}`,
   );
   if (declared !== null) throw tooLarge;
   let bytes = 0;

@@ -1,0 +1,257 @@
+/** What callers may rely on, whichever way a call travels: over HTTP/2 or straight to the handlers. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { z } from "zod";
+import type { Logger } from "../log.ts";
+import { MemoryRegistry } from "../registry_memory.ts";
+import { serveHttp } from "../serve.ts";
+import { waitFor } from "../testing.ts";
+import type { RpcClient } from "./bind.ts";
+import { connectRpc } from "./client.ts";
+import { type Call, defineContract, type Handlers, RpcError } from "./contract.ts";
+import { localClient } from "./local.ts";
+import { rpcHandler, serveContract } from "./server.ts";
+
+const contract = defineContract("trial", {
+  echo: { input: z.unknown(), output: z.unknown(), idempotent: true },
+  convert: {
+    input: z.strictObject({ text: z.string().max(5), times: z.number().int().default(2) }),
+    output: z.object({ length: z.string().transform(Number) }),
+    idempotent: true,
+  },
+  hang: { input: z.strictObject({}), output: z.strictObject({}), idempotent: true },
+  take: { input: z.strictObject({}), output: z.strictObject({}), idempotent: false },
+});
+type Trial = typeof contract;
+
+interface Options {
+  readonly timeoutMs?: number;
+  readonly maxConcurrent?: number;
+  readonly log?: Logger;
+}
+
+type Open = (
+  stack: AsyncDisposableStack,
+  handlers: Partial<Handlers<Trial>>,
+  options?: Options,
+) => Promise<RpcClient<Trial>>;
+
+const fallback: Handlers<Trial> = {
+  echo: (input) => input,
+  convert: ({ text, times }) => ({ length: String(text.length * times) }),
+  hang: () => new Promise(() => {}),
+  take: () => ({}),
+};
+
+const openLocal: Open = async (stack, handlers, options) =>
+  stack.use(localClient(contract, { ...fallback, ...handlers }, options));
+
+const openRemote: Open = async (stack, handlers, { timeoutMs = 5000, ...options } = {}) => {
+  const rpc = rpcHandler([serveContract(contract, { ...fallback, ...handlers })], options);
+  const server = stack.use(serveHttp({ host: "127.0.0.1", port: 0, handler: rpc, drainMs: 0 }));
+  const registry = stack.use(new MemoryRegistry());
+  await registry.register({
+    service: "trial",
+    name: "trial1",
+    addresses: { rpc: server.origin },
+    startedAt: 1,
+    meta: {},
+  });
+  return stack.use(await connectRpc(contract, { registry, timeoutMs }));
+};
+
+for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as const) {
+  const conforms = (name: string, fn: (stack: AsyncDisposableStack) => Promise<void>) =>
+    Deno.test(`${engine}: ${name}`, async () => {
+      await using stack = new AsyncDisposableStack();
+      await fn(stack);
+    });
+
+  conforms(
+    "a call brings its input there and its output back, through the schemas",
+    async (stack) => {
+      const client = await open(stack, {});
+      assert.deepEqual(await client.any.convert({ text: "abc" }), { length: 6 });
+      assert.deepEqual(await client.at("trial1").convert({ text: "abc", times: 3 }), { length: 9 });
+    },
+  );
+
+  conforms("whatever has a JSON arrives as just that", async (stack) => {
+    const client = await open(stack, {});
+    await fc.assert(
+      fc.asyncProperty(fc.jsonValue(), async (value) => {
+        const expected = JSON.parse(JSON.stringify(value));
+        assert.deepEqual(await client.any.echo(value), expected);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  conforms("a handler that changes its input does not change the caller's", async (stack) => {
+    const client = await open(stack, {
+      echo: (input) => {
+        (input as number[]).push(4);
+        return input;
+      },
+    });
+    const input = [1, 2, 3];
+    assert.deepEqual(await client.any.echo(input), [1, 2, 3, 4]);
+    assert.deepEqual(input, [1, 2, 3]);
+  });
+
+  conforms("many calls at once each get their own answer", async (stack) => {
+    const client = await open(stack, {});
+    const inputs = Array.from({ length: 1000 }, (_, i) => i);
+    assert.deepEqual(await Promise.all(inputs.map((i) => client.any.echo(i))), inputs);
+  });
+
+  conforms("invalid input is refused with every field and its value", async (stack) => {
+    const client = await open(stack, {});
+    const input = { text: "too long", times: "x", more: 1 };
+    await assert.rejects(
+      client.any.convert(input as never),
+      (error) => {
+        assert(error instanceof RpcError);
+        assert.equal(error.code, "invalid_argument");
+        assert.equal(error.retryable, false);
+        assert.match(error.message, /^trial\.convert: text: .*"too long"; times: .*"x"; more: /);
+        return true;
+      },
+    );
+  });
+
+  conforms("input that has no JSON is refused", async (stack) => {
+    const client = await open(stack, {});
+    await assert.rejects(client.any.echo(1n), { name: "RpcError", code: "invalid_argument" });
+  });
+
+  conforms("an error that a handler means for the caller arrives as it is", async (stack) => {
+    const client = await open(stack, {
+      take: () => {
+        throw new RpcError("conflict", "taken by another", { retryable: false });
+      },
+    });
+    await assert.rejects(client.any.take({}), {
+      name: "RpcError",
+      code: "conflict",
+      message: "taken by another",
+      retryable: false,
+    });
+  });
+
+  conforms("what else goes wrong in a handler is logged and hidden", async (stack) => {
+    const { log, logged } = recordingLog();
+    const client = await open(stack, {
+      take: () => {
+        throw new Error("the password is 1234");
+      },
+      convert: () => ({ length: 5 as never }),
+    }, { log });
+    for (const call of [client.any.take({}), client.any.convert({ text: "" })]) {
+      await assert.rejects(call, (error: RpcError) => {
+        assert.equal(error.code, "internal");
+        assert.match(error.message, /^trial\.(take|convert) failed$/);
+        return true;
+      });
+    }
+    assert.equal(logged.length, 2);
+    assert.match(String(logged[0]), /1234/);
+    assert.match(String(logged[1]), /output is invalid: length: .*is 5/);
+  });
+
+  conforms("a call ends at its deadline, and its handler is told", async (stack) => {
+    let seen: Call | undefined;
+    const client = await open(stack, {
+      hang: (_, call) => {
+        seen = call;
+        call.signal.throwIfAborted();
+        return new Promise(() => {});
+      },
+    });
+    await assert.rejects(client.any.hang({}, { timeoutMs: 50 }), { code: "deadline_exceeded" });
+    await waitFor(() => seen?.signal.aborted === true, { what: "the handler's signal" });
+  });
+
+  conforms("the deadline of the call on whose behalf one is made bounds it", async (stack) => {
+    let remainingMs = Infinity;
+    const client = await open(stack, {
+      take: (_, call) => {
+        remainingMs = call.deadline - performance.now();
+        return {};
+      },
+    });
+    const parent = {
+      deadline: performance.now() + 1000,
+      signal: new AbortController().signal,
+    };
+    await client.any.take({}, { timeoutMs: 60_000, parent });
+    assert(remainingMs <= 1000, `${remainingMs} ms were left`);
+  });
+
+  conforms("a call for which no time is left is not made", async (stack) => {
+    let taken = 0;
+    const client = await open(stack, {
+      take: () => {
+        taken++;
+        return {};
+      },
+    });
+    const parent = { deadline: performance.now() - 1, signal: new AbortController().signal };
+    await assert.rejects(client.any.take({}, { parent }), { code: "deadline_exceeded" });
+    assert.equal(taken, 0);
+  });
+
+  conforms("a call ends when its caller gives up", async (stack) => {
+    const began = Promise.withResolvers<void>();
+    const client = await open(stack, {
+      hang: () => {
+        began.resolve();
+        return new Promise(() => {});
+      },
+    });
+    const caller = new AbortController();
+    const parent = { deadline: Infinity, signal: caller.signal };
+    const calls = [
+      client.any.hang({}, { signal: caller.signal }),
+      client.any.hang({}, { parent }),
+      client.any.hang({}, { parent, signal: new AbortController().signal }),
+    ];
+    const ends = calls.map((call) => assert.rejects(call, { code: "cancelled" }));
+    await began.promise;
+    caller.abort();
+    await Promise.all(ends);
+    await assert.rejects(client.any.take({}, { signal: caller.signal }), { code: "cancelled" });
+  });
+
+  conforms("calls over the limit are refused at once as overloaded", async (stack) => {
+    const hold = Promise.withResolvers<Record<string, never>>();
+    let held = 0;
+    const client = await open(stack, {
+      hang: () => {
+        held++;
+        return hold.promise;
+      },
+    }, { maxConcurrent: 2 });
+    const holders = [client.any.hang({}), client.any.hang({})];
+    await waitFor(() => held === 2);
+    await assert.rejects(client.any.take({}), { code: "overloaded", retryable: true });
+    hold.resolve({});
+    await Promise.all(holders);
+    assert.deepEqual(await client.any.take({}), {});
+  });
+
+  conforms("a client that is disposed refuses calls", async (stack) => {
+    const client = await open(stack, {});
+    await client[Symbol.asyncDispose]();
+    await client[Symbol.asyncDispose]();
+    await assert.rejects(client.any.take({}), { code: "unavailable" });
+  });
+}
+
+function recordingLog() {
+  const logged: unknown[] = [];
+  const log = {
+    error: (_: string, { error }: { error: unknown }) => logged.push(error),
+  } as unknown as Logger;
+  return { log, logged };
+}
