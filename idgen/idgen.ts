@@ -47,7 +47,7 @@ export interface Idgen extends AsyncDisposable {
 /** Between two tries of a standby to become active: the most that a failover takes beyond the session's end. */
 const retryMs = 200;
 
-/** Resolves when it is known whether this node issues or stands by. @throws RegistryUnavailableError NameTakenError */
+/** Resolves when it is known whether this node issues or stands by. @throws RegistryUnavailableError */
 export async function startIdgen(
   config: IdgenConfig,
   overrides: IdgenOverrides = {},
@@ -109,17 +109,23 @@ export async function startIdgen(
     getServiceVersion: () => ({ version }),
   };
 
+  let isListed = () => false;
   const server = stack.use(
-    await node.serve({ port, services: [serveContract(idgenContract, handlers)] }),
+    await node.serve({
+      port,
+      services: [serveContract(idgenContract, handlers)],
+      ready: () => ({ listed: isListed() }),
+    }),
   );
-  const listing = stack.use(await listNode(node, server.address, { order, retryMs }));
+  const listing = stack.use(listNode(node, { address: server.address, order, retryMs }));
+  isListed = () => listing.isCurrent;
   onChange = (worker) => {
     if (worker === undefined) log.info("standing by");
     else log.info("issuing ids of worker {worker}", { worker });
     listing.show(worker);
   };
   if (issuer.worker === undefined) await issuer.changed();
-  if (issuer.worker !== undefined) onChange(issuer.worker);
+  onChange(issuer.worker);
   const owned = stack.move();
   return {
     handlers,

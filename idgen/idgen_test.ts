@@ -142,13 +142,18 @@ Deno.test("idgen lists every node, and as callable only who issues", async () =>
   assert.equal(names("idgen"), "");
 });
 
-Deno.test("idgen does not start under a name that another node has, and leaves nothing behind", async () => {
+Deno.test("idgen is not ready while another node has its name, and listed as soon as it is free", async () => {
   await using registry = new MemoryRegistry();
   await using first = await startIdgen(config(), { registry });
-  await assert.rejects(startIdgen(config(), { registry }), { name: "NameTakenError" });
+  await using second = await startIdgen(config(), { registry });
+  const readiness = async () => {
+    const response = await fetch(`${second.address}/readyz`);
+    return [response.status, (await response.json()).checks.listed];
+  };
+  assert.deepEqual(await readiness(), [503, false]);
   await first[Symbol.asyncDispose]();
-  await using again = await startIdgen(config(), { registry });
-  assert.equal(again.worker, 0);
+  await waitFor(async () => (await readiness())[1] === true, { what: "it is listed" });
+  assert.deepEqual(await readiness(), [200, true]);
 });
 
 Deno.test("idgen counts what it issues and says whether it is active", async () => {
@@ -158,8 +163,11 @@ Deno.test("idgen counts what it issues and says whether it is active", async () 
   const text = await (await fetch(`${idgen.address}/metrics`)).text();
   assert.match(text, /^gru_idgen_ids_total\{.*\} 123$/m);
   assert.match(text, /^gru_idgen_active\{.*\} 1$/m);
-  const ready = await fetch(`${idgen.address}/readyz`);
-  assert.equal(ready.status, 200, await ready.text());
+  await waitFor(async () => {
+    const response = await fetch(`${idgen.address}/readyz`);
+    await response.body?.cancel();
+    return response.ok;
+  }, { what: "it is ready" });
 });
 
 Deno.test("idgenSchema takes the profiles and names what is wrong with others", () => {

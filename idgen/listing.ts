@@ -7,34 +7,34 @@ import type { Registration } from "@gru/shared/registry";
 import { sleep } from "./issuer.ts";
 
 export interface Listing extends AsyncDisposable {
+  /** Others see what this node is. */
+  readonly isCurrent: boolean;
   /** The worker of which ids are issued; undefined: standing by. Takes effect soon after. */
   show(worker: number | undefined): void;
 }
 
-export async function listNode(
+/**
+ * Goes on trying while the registry cannot be reached or another process has the name: a node that was killed and
+ * started again need not outlive its own last session to be of use.
+ */
+export function listNode(
   node: Node,
-  rpc: string,
-  options: { readonly order: string; readonly retryMs: number },
-): Promise<Listing> {
-  const { order, retryMs } = options;
+  options: { readonly address: string; readonly order: string; readonly retryMs: number },
+): Listing {
+  const { address, order, retryMs } = options;
+  const addresses = { rpc: address };
+  const startedAt = Date.now();
   const closing = new AbortController();
   let callable: Registration | undefined;
+  let listed: Registration | undefined;
   let wanted: number | undefined;
-  let shown: number | undefined;
+  let isCurrent = false;
   let mending = Promise.resolve();
-  const metaOf = (worker: number | undefined) => ({
-    order,
-    active: worker !== undefined,
-    ...(worker === undefined ? {} : { worker }),
-  });
 
-  const listed = await node.registry.register({
-    service: "idgen-node",
-    name: node.name,
-    addresses: { rpc },
-    startedAt: Date.now(),
-    meta: metaOf(undefined),
-  });
+  function metaOf(worker: number | undefined) {
+    const active = worker !== undefined;
+    return { order, active, ...(active ? { worker } : {}) };
+  }
 
   async function leave(): Promise<void> {
     const left = callable;
@@ -42,31 +42,48 @@ export async function listNode(
     await left?.[Symbol.asyncDispose]();
   }
 
+  async function show(worker: number | undefined): Promise<void> {
+    const meta = metaOf(worker);
+    if (worker === undefined) await leave();
+    else if (callable === undefined) callable = await node.announce(addresses, meta);
+    else await callable.update({ meta });
+    const { name } = node;
+    if (listed !== undefined) await listed.update({ meta });
+    else {
+      const service = "idgen-node";
+      listed = await node.registry.register({ service, name, addresses, startedAt, meta });
+    }
+  }
+
   async function mend(): Promise<void> {
-    while (shown !== wanted && !closing.signal.aborted) {
+    let complaint: string | undefined;
+    while (!isCurrent && !closing.signal.aborted) {
       const worker = wanted;
       try {
-        if (worker === undefined) await leave();
-        else callable ??= await node.announce({ rpc }, metaOf(worker));
-        await listed.update({ meta: metaOf(worker) });
-        shown = worker;
+        await show(worker);
+        isCurrent = worker === wanted;
       } catch (error) {
-        node.log.warn("cannot tell the registry of a change: {error}", { error });
+        if (complaint !== String(error)) node.log.warn("not listed yet: {error}", { error });
+        complaint = String(error);
         await sleep(retryMs, closing.signal);
       }
     }
   }
 
   return {
+    get isCurrent() {
+      return isCurrent;
+    },
     show: (worker) => {
       wanted = worker;
+      isCurrent = false;
       mending = mending.then(mend);
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort();
       await mending;
       await leave();
-      await listed[Symbol.asyncDispose]();
+      await listed?.[Symbol.asyncDispose]();
     },
   };
 }

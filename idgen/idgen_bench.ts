@@ -1,0 +1,119 @@
+/** Ids a second: in the process, and from an idgen process over the RPC. `deno task bench` runs it; it prints tables. */
+import { fileURLToPath } from "node:url";
+import type { Registry } from "@gru/shared/registry";
+import { connectRpc } from "@gru/shared/rpc/client";
+import { freePort, ServerProcess } from "@gru/shared/testing";
+import { idgenContract } from "./contract.ts";
+import { Snowflake } from "./snowflake.ts";
+
+const roundMs = 1000;
+const rounds = 3;
+
+interface Contender {
+  readonly name: string;
+  /** Does some work and says how many ids it made. */
+  readonly run: () => number | Promise<number>;
+}
+
+async function rate(contender: Contender): Promise<number> {
+  const startedAt = performance.now();
+  let ids = 0;
+  while (performance.now() - startedAt < roundMs) {
+    for (let i = 0; i < 16; i++) {
+      const made = contender.run();
+      ids += typeof made === "number" ? made : await made;
+    }
+  }
+  return 1000 * ids / (performance.now() - startedAt);
+}
+
+/** In turn, round after round; the best round of each counts. Ratios are to the first. */
+async function compare(title: string, contenders: readonly Contender[]): Promise<void> {
+  const best = contenders.map(() => 0);
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, contender] of contenders.entries()) {
+      best[i] = Math.max(best[i] ?? 0, await rate(contender));
+    }
+  }
+  const lines = contenders.map(({ name }, i) => {
+    const perSecond = Math.round(best[i] ?? 0);
+    const ratio = perSecond / (best[0] ?? 1);
+    return `${name.padEnd(44)} ${perSecond.toLocaleString("en").padStart(12)} ${
+      ratio.toFixed(2).padStart(8)
+    }`;
+  });
+  // deno-lint-ignore no-console
+  console.log(
+    `${title.padEnd(44)} ${"ids/s".padStart(12)} ${"ratio".padStart(8)}\n${lines.join("\n")}\n`,
+  );
+}
+
+function inProcess(): Contender[] {
+  const [one, hundred, many] = [new Snowflake(1), new Snowflake(2), new Snowflake(3)];
+  return [
+    {
+      name: "crypto.randomUUID (128 bits, no order)",
+      run: () => {
+        for (let i = 0; i < 100; i++) crypto.randomUUID();
+        return 100;
+      },
+    },
+    {
+      name: "Snowflake.next(1)",
+      run: () => {
+        for (let i = 0; i < 100; i++) one.next(1, Date.now());
+        return 100;
+      },
+    },
+    { name: "Snowflake.next(100)", run: () => hundred.next(100, Date.now()).length },
+    { name: "Snowflake.next(10 000)", run: () => many.next(10_000, Date.now()).length },
+  ];
+}
+
+async function overRpc(): Promise<void> {
+  const port = freePort();
+  const flags = ["--profile", "test1", "--registry", "memory:", "--port", `${port}`];
+  await using server = new ServerProcess(Deno.execPath(), {
+    args: [
+      ...["run", "--no-prompt", "--allow-net", "--allow-read=idgen/profiles"],
+      ...["--allow-env=GRU_CLUSTER_KEY,GRU_ZOOKEEPER_CREDENTIALS", "idgen/main.ts", ...flags],
+    ],
+    cwd: fileURLToPath(new URL("..", import.meta.url)),
+  });
+  const rpc = `http://127.0.0.1:${port}`;
+  await server.ready(async () => {
+    try {
+      return (await (await fetch(`${rpc}/healthz`)).text()) !== "";
+    } catch {
+      return false;
+    }
+  }, { what: "idgen" });
+  const registry: Pick<Registry, "watch"> = {
+    watch: async (service, onView) => {
+      const instance = { service, name: "idgen1", addresses: { rpc }, startedAt: 0, meta: {} };
+      onView({ instances: [instance], stale: false });
+      return { [Symbol.dispose]: () => {} };
+    },
+  };
+  await using client = await connectRpc(idgenContract, { registry, timeoutMs: 5000 });
+  const calls = (callers: number, count: number): Contender => ({
+    name: `${callers} at a time, ${count} ids a call`,
+    run: async () => {
+      const answers = Array.from({ length: callers }, () => client.any.next({ count }));
+      return (await Promise.all(answers)).reduce((sum, { ids }) => sum + ids.length, 0);
+    },
+  });
+  await compare("over the RPC, one idgen process", [
+    calls(1, 1),
+    calls(64, 1),
+    calls(1, 100),
+    calls(8, 100),
+    calls(1, 10_000),
+    calls(4, 10_000),
+  ]);
+}
+
+if (import.meta.main) {
+  await compare("in the process", inProcess());
+  await overRpc();
+}
