@@ -146,17 +146,24 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
         throw new Error("the password is 1234");
       },
       convert: () => ({ length: 5 as never }),
+      echo: () => 1n,
     }, { log });
-    for (const call of [client.any.take({}), client.any.convert({ text: "" })]) {
+    const calls = [
+      () => client.any.take({}),
+      () => client.any.convert({ text: "" }),
+      () => client.any.echo(1),
+    ];
+    for (const call of calls) {
       await assert.rejects(call, (error: RpcError) => {
         assert.equal(error.code, "internal");
-        assert.match(error.message, /^trial\.(take|convert) failed$/);
+        assert.match(error.message, /^trial\.(take|convert|echo) failed$/);
         return true;
       });
     }
-    assert.equal(logged.length, 2);
+    assert.equal(logged.length, calls.length);
     assert.match(String(logged[0]), /1234/);
     assert.match(String(logged[1]), /output is invalid: length: .*is 5/);
+    assert.match(String(logged[2]), /BigInt/);
   });
 
   conforms("a call ends at its deadline, and its handler is told", async (stack) => {

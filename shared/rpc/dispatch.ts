@@ -74,14 +74,14 @@ export class Dispatcher {
     return methods && [...methods.keys()];
   }
 
-  /** Rejects with {@linkcode RpcError} only. The value is what the handler gave and fits the contract. */
-  async run(service: string, name: string, work: Work): Promise<unknown> {
+  /** The JSON of the output, as the handler gave it and fitting the contract. Rejects with {@linkcode RpcError} only. */
+  async run(service: string, name: string, work: Work): Promise<string> {
     const bound = this.#services.get(service)?.get(name);
     if (bound === undefined) throw this.#unknown(service, name);
     try {
-      const value = await this.#admit(service, name, bound, work);
+      const text = await this.#admit(service, name, bound, work);
       this.#options.observe(service, name, "ok", performance.now() - work.started);
-      return value;
+      return text;
     } catch (cause) {
       if (!(cause instanceof RpcError) || cause.code === "internal") {
         this.#options.log?.error("{service}.{name} failed: {error}", {
@@ -107,7 +107,7 @@ export class Dispatcher {
     );
   }
 
-  #admit(service: string, name: string, bound: Bound, work: Work): Promise<unknown> {
+  #admit(service: string, name: string, bound: Bound, work: Work): Promise<string> {
     if (this.#draining) {
       throw new RpcError("unavailable", `${service} is stopping`);
     }
@@ -148,7 +148,7 @@ export class Dispatcher {
     if (!output.success) {
       throw new Error(`its own output is invalid: ${problems(output.error, value)}`);
     }
-    return value;
+    return JSON.stringify(value) ?? "null";
   }
 }
 
@@ -182,7 +182,7 @@ class ServedCall implements Call {
   }
 
   /** The result, or an error as soon as the deadline passes or the caller gives up. */
-  bound(what: string, result: Promise<unknown>): Promise<unknown> {
+  bound(what: string, result: Promise<string>): Promise<string> {
     const { signal, timeoutMs } = this.#work;
     return new Promise((resolve, reject) => {
       const end = (reason: RpcError) => {

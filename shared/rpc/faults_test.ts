@@ -1,5 +1,6 @@
 /** The client over real processes that are killed, frozen, restarted and stopped under load. */
 import assert from "node:assert/strict";
+import { Registry as MetricsRegistry } from "prom-client";
 import { MemoryRegistry } from "../registry_memory.ts";
 import type { Registration } from "../registry.ts";
 import { freePort, waitFor } from "../testing.ts";
@@ -143,8 +144,15 @@ async function cluster(stack: AsyncDisposableStack) {
   assert(one && two && three);
   await Promise.all([one, two, three].map((instance) => instance.start()));
   for (const instance of [one, two, three]) await instance.register();
-  const client = stack.use(await connectRpc(ledgerContract, { registry, timeoutMs: 5000 }));
-  return { registry, client, instances: [one, two, three] as const };
+  const metrics = new MetricsRegistry();
+  const client = stack.use(
+    await connectRpc(ledgerContract, { registry, timeoutMs: 5000, metrics }),
+  );
+  const ejections = async () => {
+    const metric = await metrics.getSingleMetric("gru_rpc_client_ejections_total")?.get();
+    return metric?.values[0]?.value ?? 0;
+  };
+  return { client, ejections, instances: [one, two, three] as const };
 }
 
 /** Until calls to this very instance are answered. */
@@ -154,7 +162,7 @@ async function answers(client: Ledger, instance: Instance): Promise<void> {
 
 Deno.test("idempotent calls do not fail while instances are killed, frozen and restarted", async () => {
   await using stack = new AsyncDisposableStack();
-  const { client, instances: [killed, frozen, restarted] } = await cluster(stack);
+  const { client, ejections, instances: [killed, frozen, restarted] } = await cluster(stack);
   const load = new Load(client, "read");
   await load.more(500);
   load.phase("(warming up)");
@@ -169,9 +177,10 @@ Deno.test("idempotent calls do not fail while instances are killed, frozen and r
   await load.more(3000);
   load.phase("after");
 
+  const ejected = await ejections();
   frozen.signal("SIGSTOP");
-  // Longer than the client's patience, so that calls did wait for it.
-  await load.more(5000);
+  await waitFor(async () => await ejections() > ejected, { what: "the frozen one is passed over" });
+  await load.more(1000);
   load.phase("one is frozen");
   await load.more(3000);
   load.phase("after");

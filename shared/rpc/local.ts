@@ -26,16 +26,18 @@ export function localClient<C extends Contract>(
     log: options.log,
     observe: observeCalls("client", options.metrics),
   });
-  const client = bindClient(contract, options.timeoutMs ?? 5000, async (call) => {
-    const value = await dispatcher.run(contract.service, call.method, {
-      started: call.started,
-      timeoutMs: call.deadline - call.started,
-      signal: call.signal,
-      // Over JSON and back, so that nothing is shared and nothing passes here that would not pass over HTTP.
-      readInput: () => JSON.parse(call.body),
-    });
-    return JSON.stringify(value);
-  });
+  const client = bindClient(
+    contract,
+    options.timeoutMs ?? 5000,
+    (call) =>
+      dispatcher.run(contract.service, call.method, {
+        started: call.started,
+        timeoutMs: call.deadline - call.started,
+        signal: call.signal,
+        // Over JSON and back, so that nothing is shared and nothing passes here that would not pass over HTTP.
+        readInput: () => JSON.parse(call.body),
+      }),
+  );
   return {
     any: client,
     at: () => client,

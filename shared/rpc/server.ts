@@ -43,7 +43,7 @@ export function rpcHandler(
     observe: observeCalls("server", options.metrics),
   });
 
-  async function answer(request: Request): Promise<unknown> {
+  async function answer(request: Request): Promise<string> {
     const started = performance.now();
     const { headers, method, url } = request;
     if (!authorized(headers.get("authorization"))) {
@@ -63,18 +63,18 @@ export function rpcHandler(
     });
   }
 
-  function probe(service: string): unknown {
+  function probe(service: string): string {
     if (dispatcher.draining) throw new RpcError("unavailable", `${service} is stopping`);
     const methods = dispatcher.methodsOf(service);
     if (methods === undefined) {
       throw new RpcError("not_found", `No service ${excerpt(service)} here`);
     }
-    return { service, methods };
+    return JSON.stringify({ service, methods });
   }
 
   async function handle(request: Request): Promise<Response> {
     try {
-      return new Response(JSON.stringify(await answer(request)), answerInit);
+      return new Response(await answer(request), answerInit);
     } catch (cause) {
       const error = toRpcError(cause, "The call failed");
       if (error !== cause) log?.error("RPC call failed: {error}", { error: cause });
