@@ -35,13 +35,13 @@ export class Ceiling {
   /**
    * Makes the range reach `windowMs` beyond `usedMs`, and writes nothing while two thirds of that are left. Rejects with
    * ConflictError when another process wrote the cell, and with RegistryUnavailableError when the
-   * outcome is unknown; the range is then what it was before.
+   * outcome is unknown, and with Error when no milliseconds are left or the cell holds none; the range is then what it was before.
    */
   async reserve(usedMs: number): Promise<void> {
     const range = this.#range;
     if (range === undefined || this.#version === undefined) return await this.#claim(usedMs);
     if (range.ceilingMs - usedMs > this.#windowMs * 2 / 3) return;
-    const ceilingMs = usedMs + this.#windowMs;
+    const ceilingMs = this.#above(usedMs);
     const version = this.#version;
     this.#version = undefined;
     this.#version = await this.#cell.write(`${ceilingMs}`, version);
@@ -56,10 +56,18 @@ export class Ceiling {
       stored === undefined ? 0 : parse(stored.value),
       this.#range?.ceilingMs ?? 0,
     );
-    const ceilingMs = fromMs + this.#windowMs;
+    const ceilingMs = this.#above(fromMs);
     const version = await this.#cell.write(`${ceilingMs}`, stored?.version);
     this.#version = version;
     this.#range = { fromMs, ceilingMs };
+  }
+
+  #above(ms: number): number {
+    const ceilingMs = ms + this.#windowMs;
+    if (ceilingMs <= endMs) return ceilingMs;
+    throw new Error(
+      `Ids end at ${endMs} ms of Unix time; this node's clock or the ceiling is at ${ms}`,
+    );
   }
 }
 

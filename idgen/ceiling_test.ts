@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type Cell, ConflictError, RegistryUnavailableError } from "@gru/shared/registry";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import { Ceiling } from "./ceiling.ts";
+import { endMs } from "./snowflake.ts";
 
 const windowMs = 3000;
 
@@ -81,4 +82,14 @@ Deno.test("Ceiling refuses a stored value that is no time", async () => {
     await cell.write(value, undefined);
     await assert.rejects(new Ceiling(cell, windowMs).reserve(10_000), /stored ceiling is/);
   }
+});
+
+Deno.test("Ceiling does not write what lies beyond the last id", async () => {
+  await using registry = new MemoryRegistry();
+  const cell = registry.cell("c");
+  const ceiling = new Ceiling(cell, windowMs);
+  await assert.rejects(ceiling.reserve(endMs - windowMs + 1), /Ids end at/);
+  assert.equal(await cell.read(), undefined);
+  await ceiling.reserve(endMs - windowMs);
+  await assert.rejects(ceiling.reserve(endMs - 1), /Ids end at/);
 });

@@ -183,20 +183,30 @@ serverTest({
 });
 
 serverTest({
-  name: "idgen: ids go on when the leader of three ZooKeeper servers is killed",
+  name:
+    "idgen: ids go on while one of three ZooKeeper servers is dead or frozen, and after two were",
   needs: "zookeeper",
   fn: async () => {
     await using ensemble = await startEnsemble();
     await using cluster = await startCluster({ zookeeper: ensemble.addresses, nodes: [{}, {}] });
+    const { load } = cluster;
     const leader = await ensemble.leader();
+    const [one, two] = ensemble.servers.filter((server) => server !== leader);
+
     await leader?.kill();
-    const healMs = await cluster.load.answered();
+    await finish(load, "leader of three killed", await load.answered(), "strict");
     await leader?.start();
-    const follower = ensemble.servers.find((server) => server !== leader);
-    follower?.freeze();
+
+    load.begin();
+    one?.freeze();
     await pause(beyondSessionMs);
-    follower?.thaw();
-    await cluster.load.answered();
-    await finish(cluster.load, "one of three ZooKeepers dies", healMs, "strict");
+    one?.thaw();
+    await finish(load, "follower of three frozen", await load.answered(), "strict");
+
+    load.begin();
+    for (const server of [one, two]) await server?.kill();
+    await pause(beyondSessionMs);
+    for (const server of [one, two]) server?.spawn();
+    await finish(load, "two of three killed", await load.answered(), "strict");
   },
 });

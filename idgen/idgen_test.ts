@@ -99,6 +99,19 @@ Deno.test("idgen, strict: one issues, and the next goes on above it whatever its
   }
 });
 
+Deno.test("idgen refuses when its clock is beyond the last id, and goes on when it is right", async () => {
+  await using registry = new MemoryRegistry();
+  let offMs = 100 * 365 * 86_400_000;
+  const wallMs = () => Date.now() + offMs;
+  await using idgen = await startIdgen(config(), { registry, wallMs });
+  await assert.rejects(async () => idgen.handlers.next({ count: 1 }, call), {
+    code: "unavailable",
+  });
+  offMs = 0;
+  await waitFor(() => idgen.worker !== undefined);
+  assert.equal((await idgen.handlers.next({ count: 5 }, call)).ids.length, 5);
+});
+
 Deno.test("idgen, unique: all issue, each with a worker of its own", async () => {
   await using registry = new MemoryRegistry();
   await using stack = new AsyncDisposableStack();
