@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { Duty } from "./duty.ts";
 import type { Logger } from "./log.ts";
-import type { Instance, View } from "./registry.ts";
+import { type Instance, RegistryUnavailableError, type View } from "./registry.ts";
 import { ZookeeperError, type ZookeeperSession } from "./zookeeper_session.ts";
 
 const instanceSchema = z.object({
@@ -109,7 +109,10 @@ export class ServiceWatch {
           : known;
         if (child !== undefined) children.set(name, child);
       }));
-      if (outages === this.#outages) this.#replace(children);
+      if (outages !== this.#outages) {
+        throw new RegistryUnavailableError(`The connection was lost while reading ${this.#path}`);
+      }
+      this.#replace(children);
     } catch (error) {
       this.#everything = true;
       throw error;

@@ -45,7 +45,7 @@ export interface Node {
 export type SessionState = "connecting" | "connected" | "suspended" | "ended";
 
 export interface SessionOptions {
-  /** `host:port`; tried in this order, starting anywhere. */
+  /** `host:port`; tried in random order. */
   readonly servers: readonly string[];
   readonly sessionMs: number;
   /** `user:password`; nodes made are for their holder alone. */
@@ -122,8 +122,8 @@ export class ZookeeperSession {
    * while it {@linkcode prove}s itself.
    *
    * A follower's answer alone proves little: the leader, who ends sessions, is told of it half a tick later, or never if the
-   * two are parted. A session is at least two ticks long. So a contact counts once a write that was sent a quarter
-   * of a session later is answered by the quorum through that same server.
+   * two are parted. A session is at least two ticks long. So a contact counts once a write that was sent 0.3
+   * sessions later is answered by the quorum through that same server.
    */
   validUntil(): number {
     if (this.#state === "ended" || this.#closing) return -Infinity;
@@ -145,12 +145,25 @@ export class ZookeeperSession {
     });
   }
 
+  /** Creates, and the nodes above when missing. */
+  async createIn(path: string, data: string, kind: "persistent" | "ephemeral"): Promise<void> {
+    try {
+      await this.create(path, data, kind);
+    } catch (error) {
+      unless("NO_NODE")(error);
+      await this.createPath(path.slice(0, path.lastIndexOf("/")));
+      await this.create(path, data, kind);
+    }
+  }
+
   /** Makes a path of persistent nodes, as far as they are missing. */
   async createPath(path: string): Promise<void> {
     for (let end = path.indexOf("/", 1);; end = path.indexOf("/", end + 1)) {
       const part = end < 0 ? path : path.slice(0, end);
-      await this.create(part, "", "persistent").catch(unless("NODE_EXISTS"));
-      if (end < 0) return;
+      // Whoever may not write to an upper node may still own a lower one.
+      const missing = this.create(part, "", "persistent").catch(unless("NODE_EXISTS"));
+      if (end < 0) return await missing;
+      await missing.catch(unless("NO_AUTH"));
     }
   }
 
@@ -332,7 +345,7 @@ export class ZookeeperSession {
     this.#heardAt = sentAt;
     const newest = this.#contacts.at(-1)?.sentAt ?? -Infinity;
     if (sentAt - newest < this.timeoutMs / 24) return;
-    this.#contacts.push({ sentAt, provableFrom: performance.now() + this.timeoutMs / 4 });
+    this.#contacts.push({ sentAt, provableFrom: performance.now() + 0.3 * this.timeoutMs });
     if (this.#contacts.length > 24) this.#contacts.shift();
   }
 

@@ -1,0 +1,126 @@
+/** Faults of servers and networks; `registry_zookeeper_test.ts` has those of a single operation or process. */
+import assert from "node:assert/strict";
+import { pause, Scene, sessionMs } from "./registry_zookeeper_scene.ts";
+import { FaultyProxy } from "./testing_proxy.ts";
+import { serverTest, waitFor } from "./testing.ts";
+import { startEnsemble, startZookeeper, type ZookeeperServer } from "./testing_zookeeper.ts";
+
+/** Longer than any session: one ends up to a tick late. */
+const outageMs = 1.5 * sessionMs;
+
+async function allSuspended(scene: Scene): Promise<void> {
+  await waitFor(() => scene.registries.every((registry) => registry.state === "suspended"), {
+    what: "all to notice that the servers are out of reach",
+  });
+}
+
+serverTest({
+  name: "a registry survives its only server frozen, killed and restarted",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    await using scene = await Scene.start([server.address]);
+    await scene.survive("frozen until noticed", async () => {
+      server.freeze();
+      await allSuspended(scene);
+      assert.deepEqual([scene.views.last?.stale, scene.views.names], [true, "spear1 spear2"]);
+      server.thaw();
+    });
+    await scene.survive("frozen for a long time, so that all expire", async () => {
+      server.freeze();
+      await pause(outageMs);
+      server.thaw();
+    });
+    await scene.survive("killed and restarted at once", async () => {
+      await server.kill();
+      await server.start();
+    });
+    await scene.survive("killed, restarted after a long time", async () => {
+      await server.kill();
+      await pause(outageMs);
+      await server.start();
+    });
+  },
+});
+
+serverTest({
+  name: "a registry survives any one or two of three servers frozen or killed",
+  needs: "zookeeper",
+  fn: async () => {
+    await using ensemble = await startEnsemble();
+    const { servers } = ensemble;
+    const leader = async () => await ensemble.leader() as ZookeeperServer;
+    const follower = async () => {
+      const leading = await leader();
+      return servers.find((server) => server !== leading) as ZookeeperServer;
+    };
+    await using scene = await Scene.start(ensemble.addresses);
+    for (const [name, pick] of [["leader", leader], ["follower", follower]] as const) {
+      await scene.survive(`${name} of three frozen for a long time`, async () => {
+        const server = await pick();
+        server.freeze();
+        await pause(outageMs);
+        server.thaw();
+        await server.serving();
+      });
+      await scene.survive(`${name} of three killed and gone`, async () => {
+        const server = await pick();
+        await server.kill();
+        await pause(outageMs);
+        await server.start();
+      });
+    }
+    await scene.survive("two of three killed for a long time", async () => {
+      const victims = [await leader(), await follower()];
+      await Promise.all(victims.map((server) => server.kill()));
+      await allSuspended(scene);
+      await pause(outageMs);
+      await Promise.all(victims.map((server) => server.start()));
+    });
+  },
+});
+serverTest({
+  name: "a registry survives being cut off alone, by silence and by refusal",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    await using proxy = new FaultyProxy(server);
+    await using scene = await Scene.start([proxy.address], [server.address]);
+    const [cutOff] = scene.registries;
+    await scene.survive("cut off for a moment", async () => {
+      proxy.cut();
+    });
+    for (const how of ["freeze", "swallow", "refuse"] as const) {
+      await scene.survive(`cut off: ${how}, until the session ended`, async () => {
+        proxy[how]();
+        await scene.views.settle("spear2");
+        assert.equal(cutOff?.state, "suspended");
+        proxy.pass();
+      }, "spear1");
+    }
+    await scene.survive("the network delivers what it held for long", async () => {
+      proxy.freeze();
+      await pause(outageMs);
+      proxy.pass();
+    }, "spear1");
+  },
+});
+
+serverTest({
+  name: "a registry survives answers that end anywhere",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    await using proxy = new FaultyProxy(server);
+    await using scene = await Scene.start([proxy.address], [server.address]);
+    const [truncated] = scene.registries;
+    await scene.survive("40 answers truncated", async () => {
+      for (let bytes = 1; bytes <= 40; bytes++) {
+        proxy.truncateAfter(bytes);
+        await waitFor(() => proxy.sprung && truncated?.state === "connected", {
+          what: `a new connection after an answer of ${bytes} bytes`,
+        });
+      }
+    });
+  },
+});
