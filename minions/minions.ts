@@ -1,8 +1,12 @@
 /** The web console. */
-import { type NodeOverrides, openNode } from "@gru/shared/node";
+import { z } from "zod";
+import { type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
 import { minionsApp } from "./app.ts";
 import { watchCluster } from "./cluster.ts";
-import type { MinionsConfig } from "./config.ts";
+
+export const minionsSchema = z.strictObject(nodeShape);
+
+export type MinionsConfig = z.output<typeof minionsSchema>;
 
 export interface Minions extends AsyncDisposable {
   readonly address: string;

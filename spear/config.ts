@@ -8,7 +8,7 @@ const httpUrl = z.string().regex(/^https?:\/\/[^/\s]+$/, {
   error: "expected http://host:port or https://host:port",
 });
 
-export const spearConfig = z.strictObject({
+export const spearSchema = z.strictObject({
   mode: z.enum(["single", "redis", "rocketmq"])
     .describe("single: this node alone; else what carries messages between the nodes"),
   ...nodeShape,
@@ -41,4 +41,4 @@ export const spearConfig = z.strictObject({
   reportMs: z.int().min(50).describe("how often stat is told who is here"),
 });
 
-export type SpearConfig = z.output<typeof spearConfig>;
+export type SpearConfig = z.output<typeof spearSchema>;

@@ -1,10 +1,12 @@
 import { runProgram } from "@gru/shared/program";
-import { spearConfig } from "./config.ts";
+import { spearSchema } from "./config.ts";
 import { startSpear } from "./spear.ts";
 
-await runProgram({
-  name: "spear",
-  schema: spearConfig,
-  profiles: new URL("./profiles/", import.meta.url),
-  start: startSpear,
-});
+if (import.meta.main) {
+  await runProgram({
+    name: "spear",
+    schema: spearSchema,
+    profiles: new URL("./profiles/", import.meta.url),
+    start: (config) => startSpear(config),
+  });
+}

@@ -89,12 +89,10 @@ export class Session implements Member {
     while (this.#barrier !== undefined) await this.#barrier;
     if (this.#closed) return;
     try {
-      if (!isEventName(event)) {
-        throw new EventError(code.logicError, `${event}: unknown event`, { fatal: !this.#user });
-      }
       if (event !== "auth" && this.#user === undefined) {
         throw new EventError(code.logicError, `${event}: not authenticated`, { fatal: true });
       }
+      if (!isEventName(event)) throw new EventError(code.logicError, `${event}: unknown event`);
       await this.#perform(event, raw, reply);
     } catch (error) {
       if (this.#closed) return;

@@ -42,18 +42,24 @@ export class EventError extends Error {
   }
 }
 
-/** Inside, ids are canonical strings, so that 10 and "10" are one group. */
-const userId = z.union([
-  z.int().positive(),
-  z.string().regex(/^[1-9]\d{0,18}$/),
-], { error: "expected a user id: a positive integer or its decimal string" }).transform(String);
+const userId = idOf(
+  /^[1-9]\d{0,18}$/,
+  "expected a user id: a positive integer or its decimal string",
+);
+const groupId = idOf(
+  /^[\p{L}\p{N}_.:@/-]{1,128}$/u,
+  "expected a group id: an integer, or 1 to 128 letters, digits and _ . : @ / -",
+);
 
-const groupId = z.union([
-  z.int(),
-  z.string().regex(/^[\p{L}\p{N}_.:@\/-]{1,128}$/u),
-], {
-  error: "expected a group id: an integer, or 1 to 128 letters, digits and _ . : @ / -",
-}).transform(String);
+/** Inside, ids are canonical strings, so that 10 and "10" are one group. */
+function idOf(pattern: RegExp, expected: string) {
+  return z.unknown().optional().transform((value, context) => {
+    const id = Number.isSafeInteger(value) ? String(value) : value;
+    if (typeof id === "string" && pattern.test(id)) return id;
+    context.addIssue({ code: "custom", message: expected });
+    return z.NEVER;
+  });
+}
 
 const position = z.object({
   epoch: z.string().max(64),
@@ -87,7 +93,7 @@ const schemas = {
     type: z.union([z.literal(0), z.literal(1)], {
       error: "expected 0 (to a user) or 1 (to a group)",
     }),
-    target: z.object({ id: z.unknown() }),
+    target: z.object({ id: z.unknown().optional() }),
     content: z.string(),
     clientMsgId: z.string().min(1).max(128).optional(),
   }).transform(({ type, target, ...rest }, context) => {

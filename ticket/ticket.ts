@@ -1,10 +1,28 @@
 /** The ticket office on Deno: its nodes come from a watch on the registry. */
-import { type NodeOverrides, openNode } from "@gru/shared/node";
+import { z } from "zod";
+import { secret } from "@gru/shared/config";
+import { type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
 import { clientAddress, spearService } from "@gru/spear/contract";
 import { ticketApp } from "./app.ts";
-import type { TicketConfig } from "./config.ts";
 import type { RingNode } from "./ring.ts";
-import { tokenScheme } from "./token.ts";
+import { schemeNames, tokenScheme } from "./token.ts";
+
+export const ticketSchema = z.strictObject({
+  ...nodeShape,
+  auth: z.strictObject({
+    scheme: schemeNames,
+    saltToTicket: secret("GRU_SALT_TOTICKET").describe("scheme gru: the salt of token1"),
+    saltToSpear: secret("GRU_SALT_TOSPEAR").describe("scheme gru: the salt of token2"),
+  }).superRefine((auth, context) => {
+    if (auth.scheme !== "gru") return;
+    for (const key of ["saltToTicket", "saltToSpear"] as const) {
+      if (auth[key] !== undefined) continue;
+      context.addIssue({ code: "custom", path: [key], message: "scheme gru wants this salt" });
+    }
+  }),
+});
+
+export type TicketConfig = z.output<typeof ticketSchema>;
 
 export interface Ticket extends AsyncDisposable {
   readonly address: string;

@@ -1,7 +1,7 @@
 /** The main job, played by two users on two nodes: what every cluster must do, whatever it is made of. */
 import assert from "node:assert/strict";
 import { waitFor } from "@gru/shared/testing";
-import { type Dialect, type Json, TestClient } from "./client.ts";
+import { type Dialect, type Json, TestClient } from "../../spear/test_client.ts";
 
 export interface Ticket {
   readonly time: number;

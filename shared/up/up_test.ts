@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { waitFor } from "@gru/shared/testing";
-import { dialects, TestClient } from "./client.ts";
+import { dialects, TestClient } from "../../spear/test_client.ts";
 import { assertSuccess, enter, playScenario, usersOnTwoNodes } from "./scenario.ts";
 import { startUp } from "./up.ts";
 

@@ -1,0 +1,48 @@
+/**
+ * One standalone executable per program in `dist/`, with its profiles and all code inside: `deno task compile`.
+ * A file `profiles/<program>/<name>.json` beside the executable is read before the one inside. Each has the permissions of
+ * the program's task, save that it may read any file: where it will lie is not known yet.
+ */
+import { join } from "node:path";
+
+const { tasks } = JSON.parse(Deno.readTextFileSync("deno.json"));
+const exclusions = testsOfBintrees().flatMap((folder) => ["--exclude", folder]);
+
+for (const program of ["ticket", "spear", "stat", "idgen", "minions"]) {
+  const words: string[] = tasks[program].split(" ");
+  const permissions = words.filter((word) => /^--(allow|ignore)-/.test(word))
+    .map((word) => word.startsWith("--allow-read=") ? "--allow-read" : word);
+  const { success } = await new Deno.Command("deno", {
+    args: [
+      "compile",
+      ...permissions,
+      ...["--include", `${program}/profiles`],
+      ...exclusions,
+      ...["--output", `dist/${program}`],
+      `${program}/main.ts`,
+    ],
+  }).spawn().status;
+  if (!success) Deno.exit(1);
+}
+
+/**
+ * A package that prom-client brings has a test file of 100 000 lines which reads as one expression, as deeply nested:
+ * looking at it overflows the compiler's stack (Deno 2.9.3).
+ */
+function testsOfBintrees(): string[] {
+  const { stdout } = new Deno.Command("deno", { args: ["info", "--json"] }).outputSync();
+  const { npmCache } = JSON.parse(new TextDecoder().decode(stdout));
+  return foldersIn(npmCache)
+    .flatMap((registry) => foldersIn(join(registry, "bintrees")))
+    .map((version) => join(version, "test"));
+}
+
+function foldersIn(path: string): string[] {
+  try {
+    return [...Deno.readDirSync(path)].filter((entry) => entry.isDirectory)
+      .map(({ name }) => join(path, name));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
