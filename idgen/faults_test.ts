@@ -75,7 +75,9 @@ serverTest({
   name: "idgen: an active node that slept beyond its session issues nothing when it wakes",
   needs: "zookeeper",
   fn: () =>
-    withZookeeper([{}, {}], async ({ load, active, nodes }) => {
+    // Clocks that differ, so that ids made by the clock alone would show.
+    withZookeeper([{ clock: [-3000, 0] }, { clock: [3000, 0] }], async (cluster) => {
+      const { load, active, nodes } = cluster;
       const sleeper = await active();
       sleeper.freeze();
       const healMs = await load.answered();
