@@ -1,0 +1,11 @@
+import { runProgram } from "@gru/shared/program";
+import { minionsSchema, startMinions } from "./minions.ts";
+
+if (import.meta.main) {
+  await runProgram({
+    name: "minions",
+    schema: minionsSchema,
+    profiles: new URL("./profiles/", import.meta.url),
+    start: (config) => startMinions(config),
+  });
+}

@@ -93,6 +93,7 @@ export async function openNode(
   }
   const tls = readTls(rpc);
   const registry = overrides.registry ?? await openRegistry(config, log);
+  let announced = false;
   const metrics = new MetricsRegistry();
   metrics.setDefaultLabels({ node: name });
   new Gauge({
@@ -127,7 +128,11 @@ export async function openNode(
       });
       const ops = opsHandler({
         metrics,
-        ready: async () => ({ registry: registry.state === "connected", ...await ready?.() }),
+        ready: async () => ({
+          announced,
+          registry: registry.state === "connected",
+          ...await ready?.(),
+        }),
       });
       const other = app ?? calls;
       const server = await openHttp({
@@ -150,14 +155,23 @@ export async function openNode(
         },
       };
     },
-    announce: (addresses, meta = {}) =>
-      registry.register({
+    announce: async (addresses, meta = {}) => {
+      const registration = await registry.register({
         service: program,
         name,
         addresses,
         startedAt: Date.now(),
         meta: { version, ...meta },
-      }),
+      });
+      announced = true;
+      return {
+        update: (changes) => registration.update(changes),
+        [Symbol.asyncDispose]: () => {
+          announced = false;
+          return registration[Symbol.asyncDispose]();
+        },
+      };
+    },
     [Symbol.asyncDispose]: async () => {
       if (overrides.registry === undefined) await registry[Symbol.asyncDispose]();
     },

@@ -1,0 +1,87 @@
+/** The programs as processes of their own over real ZooKeeper and Redis, started as their tasks do. For tests. */
+import { fileURLToPath } from "node:url";
+import { freePort, ServerProcess } from "@gru/shared/testing";
+import { type RedisServer, startRedis } from "@gru/shared/testing_redis";
+import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing_zookeeper";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const { tasks } = JSON.parse(Deno.readTextFileSync(`${root}deno.json`));
+
+export type ProgramName = "ticket" | "spear" | "stat" | "idgen" | "minions";
+export type Flags = Readonly<Record<string, string | number>>;
+
+/** What the task `<program>:<profile>` runs, with these flags; the process itself, no shell or wrapper around it. */
+export function spawnProgram(program: ProgramName, profile: string, flags: Flags): ServerProcess {
+  const [deno, ...words]: string[] = tasks[program].split(" ");
+  return new ServerProcess(deno ?? "deno", {
+    args: [
+      ...words,
+      ...["--profile", profile],
+      ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
+    ],
+    cwd: root,
+  });
+}
+
+export interface RunningProgram extends AsyncDisposable {
+  readonly process: ServerProcess;
+  /** `http://127.0.0.1:port` of the flag `port`. */
+  readonly address: string;
+}
+
+/** A cluster under construction: one ZooKeeper, one Redis, and the programs that a test adds. */
+export class TestCluster implements AsyncDisposable {
+  readonly zookeeper: ZookeeperServer;
+  readonly redis: RedisServer;
+  readonly #programs = new AsyncDisposableStack();
+
+  private constructor(zookeeper: ZookeeperServer, redis: RedisServer) {
+    this.zookeeper = zookeeper;
+    this.redis = redis;
+  }
+
+  static async start(): Promise<TestCluster> {
+    // As people run it: a session of 4 s is the shortest that ticks of 2 s allow.
+    const [zookeeper, redis] = await Promise.all([
+      startZookeeper({ tickMs: 2000 }),
+      startRedis({ appendOnly: true }),
+    ]);
+    return new TestCluster(zookeeper, redis);
+  }
+
+  /** Starts a program on free ports and resolves when it says that it is ready. */
+  async add(program: ProgramName, profile: string, flags: Flags = {}): Promise<RunningProgram> {
+    const port = freePort();
+    const monitorPort = program === "spear" ? freePort() : port;
+    const process = this.#programs.use(spawnProgram(program, profile, {
+      port,
+      registry: `zookeeper://${this.zookeeper.address}/gru`,
+      ...(program === "spear" ? { monitorPort } : {}),
+      ...(program === "stat" ? { httpPort: freePort() } : {}),
+      ...(program === "spear" || program === "stat" ? { redis: this.redis.url } : {}),
+      ...flags,
+    }));
+    await process.ready(() => isReady(monitorPort), { what: `${program}:${profile}` });
+    return {
+      process,
+      address: `http://127.0.0.1:${port}`,
+      [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#programs.disposeAsync();
+    await this.zookeeper[Symbol.asyncDispose]();
+    await this.redis[Symbol.asyncDispose]();
+  }
+}
+
+async function isReady(port: number): Promise<boolean> {
+  try {
+    const response = await fetch(`http://127.0.0.1:${port}/readyz`);
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
