@@ -313,7 +313,7 @@ Deno.test("instances that are all passed over are used all the same, and return 
   const client = await town.connect({ timeoutMs: 30_000 });
   await assert.rejects(client.any.write({}, { timeoutMs: 100 }), {
     code: "unavailable",
-    message: /^Cannot connect to who at returning/,
+    message: /^Cannot reach who at returning/,
   });
   const patient = client.any.write({});
   await leave();

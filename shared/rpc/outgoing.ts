@@ -101,8 +101,7 @@ export class Outgoing {
     const attempt: Attempt = { peer, connection: peer.connection, startedAt: now };
     this.#spent.set(peer, peer.connection);
     this.#underWay.add(attempt);
-    const { method, body, deadline } = this.#call;
-    peer.send(method, body, deadline - now, this.#abort.signal).then(
+    peer.send(this.#call, this.#call.deadline - now, this.#abort.signal).then(
       (text) => {
         this.#underWay.delete(attempt);
         if (this.#finish()) this.#done.resolve(text);

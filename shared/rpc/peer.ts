@@ -1,5 +1,6 @@
 /** One instance as a client sees it: its connection, what is under way on it, and whether it is fit for calls. */
 import type { Logger } from "../log.ts";
+import type { OutgoingCall } from "./bind.ts";
 import { RpcError } from "./contract.ts";
 import { errorOf, timeoutHeader } from "./wire.ts";
 
@@ -60,15 +61,10 @@ export class Peer {
   }
 
   /** Rejects with {@linkcode RpcError}; `retryable` there says that the call had no effect. */
-  async send(
-    method: string,
-    body: string,
-    timeoutMs: number,
-    signal: AbortSignal,
-  ): Promise<string> {
+  async send(call: OutgoingCall, timeoutMs: number, signal: AbortSignal): Promise<string> {
     this.underWay++;
     try {
-      const text = await this.#exchange(method, body, timeoutMs, signal);
+      const text = await this.#exchange(call, timeoutMs, signal);
       this.#failures = 0;
       this.#pauseMs = firstPauseMs;
       return text;
@@ -80,8 +76,9 @@ export class Peer {
     }
   }
 
-  async #exchange(method: string, body: string, timeoutMs: number, signal: AbortSignal) {
+  async #exchange(call: OutgoingCall, timeoutMs: number, signal: AbortSignal) {
     const { service } = this.#options;
+    const { method, idempotent, body } = call;
     let status;
     let text;
     try {
@@ -89,7 +86,7 @@ export class Peer {
         method: "POST",
         client: this.#http,
         headers: [...this.#headers, [timeoutHeader, String(Math.max(1, Math.floor(timeoutMs)))]],
-        body,
+        body: idempotent ? body : sentOnce(body),
         signal,
         redirect: "manual",
       });
@@ -107,6 +104,7 @@ export class Peer {
     if (error.code === "overloaded") {
       this.#restUntil = performance.now() + overloadPauseMs;
     } else if (error.code === "unavailable") {
+      // No connection at all says more than a single call that failed.
       const refused = error.retryable && error.cause !== undefined;
       if (refused || ++this.#failures >= failuresAllowed) {
         this.#startProbing(() => this.#bench(error.message));
@@ -190,13 +188,32 @@ export class Peer {
   }
 }
 
+/**
+ * When a connection breaks, `fetch` in Deno 2.9 sends a request whose body it still has a second time by itself, also one that
+ * was served (denoland/deno issue 35610). It does not have a stream any more.
+ */
+function sentOnce(body: string): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(new TextEncoder().encode(body));
+      controller.close();
+    },
+  });
+}
+
+/** How `fetch` says that a request cannot have had an effect: it was not sent, or the server declined it unseen. */
+const noEffect = [
+  "client error (Connect)",
+  "refused stream before processing any application logic",
+  "connection error received: not a result of an error",
+];
+
 function transportError(what: string, cause: unknown): RpcError {
   const text = String((cause as Error).cause ?? cause);
-  // Never sent, since there was no connection: the one failure of fetch that surely had no effect.
-  const retryable = text.includes("client error (Connect)");
+  const retryable = noEffect.some((sign) => text.includes(sign));
   return new RpcError(
     "unavailable",
-    retryable ? `Cannot connect to ${what}: ${text}` : `Lost the connection to ${what}: ${text}`,
+    retryable ? `Cannot reach ${what}: ${text}` : `Lost the connection to ${what}: ${text}`,
     { retryable, cause },
   );
 }
