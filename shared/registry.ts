@@ -21,7 +21,10 @@ export interface Instance {
 export interface View {
   /** Sorted by name. */
   readonly instances: readonly Instance[];
-  /** The registry is out of reach; `instances` is what was last known. */
+  /**
+   * Not all of this is known to be so now: the registry is out of reach and this is what was last known, or it is back
+   * after an outage and some are given the time to come back as well.
+   */
   readonly stale: boolean;
 }
 
@@ -36,7 +39,7 @@ export interface Registry extends AsyncDisposable {
   readonly state: RegistryState;
 
   /**
-   * Announces an instance until it is disposed. Comes back by itself whenever the registry lost it
+   * Announces an instance until the registration is disposed. Comes back by itself whenever the registry lost it
    * (expired session, restart). While another live process holds the name it waits for that one's
    * session to end, and rejects with {@linkcode NameTakenError} when it has not ended in time.
    */

@@ -6,7 +6,9 @@ import type { Registry } from "./registry.ts";
 import { MemoryRegistry } from "./registry_memory.ts";
 import { connectZookeeper } from "./registry_zookeeper.ts";
 
-const addressPattern = /^(memory:|zookeeper:\/\/[^/,:]+:\d+(,[^/,:]+:\d+)*(\/[\w.-]+)+)$/;
+// A part of the root is not made of dots only.
+const addressPattern =
+  /^(memory:|zookeeper:\/\/[^/,:]+:\d+(,[^/,:]+:\d+)*(\/(?!\.+(\/|$))[\w.-]+)+)$/;
 
 export const registryShape = {
   registry: z.string().regex(addressPattern, {

@@ -1,6 +1,7 @@
 /** Faults of servers and networks; `registry_zookeeper_test.ts` has those of a single operation or process. */
 import assert from "node:assert/strict";
-import { pause, Scene, sessionMs } from "./registry_zookeeper_scene.ts";
+import { someInstance, Views } from "./registry_conformance.ts";
+import { connect, pause, Scene, sessionMs } from "./registry_zookeeper_scene.ts";
 import { FaultyProxy } from "./testing_proxy.ts";
 import { serverTest, waitFor } from "./testing.ts";
 import { startEnsemble, startZookeeper, type ZookeeperServer } from "./testing_zookeeper.ts";
@@ -92,6 +93,7 @@ serverTest({
     });
     for (const how of ["freeze", "swallow", "refuse"] as const) {
       await scene.survive(`cut off: ${how}, until the session ended`, async () => {
+        await scene.holds(1);
         proxy[how]();
         await scene.views.settle("spear2");
         assert.equal(cutOff?.state, "suspended");
@@ -99,10 +101,42 @@ serverTest({
       }, "spear1");
     }
     await scene.survive("the network delivers what it held for long", async () => {
+      await scene.holds(1);
       proxy.freeze();
       await pause(outageMs);
       proxy.pass();
     }, "spear1");
+  },
+});
+
+serverTest({
+  name: "a watch keeps those whose sessions an outage ended for the time they need to come back",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    await using proxy = new FaultyProxy(server);
+    await using registering = await connect([proxy.address]);
+    await using watching = await connect([server.address]);
+    await using _registration = await registering.register(someInstance("spear1"));
+    const emptyAt: number[] = [];
+    using views = await Views.of(watching, "spear");
+    using _empties = await watching.watch("spear", (view) => {
+      if (view.instances.length === 0) emptyAt.push(performance.now());
+    });
+
+    server.freeze();
+    await pause(outageMs);
+    proxy.refuse();
+    const thawedAt = performance.now();
+    server.thaw();
+    // Whoever has no view from before the outage learns that the session has ended.
+    await using newcomer = await connect([server.address]);
+    using truth = await Views.of(newcomer, "spear");
+    await truth.settle("");
+    await views.settle("");
+    assert.ok(emptyAt.every((at) => at > thawedAt + sessionMs), "it was given up too early");
+    proxy.pass();
+    await views.settle("spear1");
   },
 });
 

@@ -60,6 +60,14 @@ export class Scene implements AsyncDisposable {
     this.#sampler = setInterval(() => this.#sample(), 2);
   }
 
+  /** Waits until the worker of this number has the lease. */
+  async holds(worker: number): Promise<void> {
+    const who = `worker ${worker}`;
+    await waitFor(() => [...this.#holders.values()].includes(who), {
+      what: `${who} with the lease`,
+    });
+  }
+
   /**
    * Runs the fault, waits until all is well again, checks that nothing went wrong on the way, and prints how long it took.
    * `missing`: names that may be missing from views, their sessions having truly ended.

@@ -143,6 +143,34 @@ async function eventually<T>(acquire: () => Promise<T | undefined>): Promise<T> 
 }
 
 serverTest({
+  name: "a watch of many instances reads those that changed and no others",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    await using proxy = new FaultyProxy(server);
+    await using registering = await connect([server.address]);
+    await using watching = await connect([proxy.address]);
+    const meta = { text: "x".repeat(10_000) };
+    const names = Array.from({ length: 50 }, (_, index) => `spear${100 + index}`);
+    const [first] = await Promise.all(
+      names.map((name) => registering.register(someInstance(name, { meta }))),
+    );
+    using views = await Views.of(watching, "spear");
+    assert.ok(proxy.answerBytes > 500_000);
+
+    const before = proxy.answerBytes;
+    await first?.update({ meta: { ...meta, changed: true } });
+    await waitFor(() => views.last?.instances[0]?.meta.changed === true);
+    await using _new = await registering.register(someInstance("spear200", { meta }));
+    await views.settle([...names, "spear200"].join(" "));
+    await first?.[Symbol.asyncDispose]();
+    await views.settle([...names.slice(1), "spear200"].join(" "));
+    const read = proxy.answerBytes - before;
+    assert.ok(read < 50_000, `${read} bytes read for three changes`);
+  },
+});
+
+serverTest({
   name: "connectZookeeper goes past servers that accept and never answer",
   needs: "zookeeper",
   fn: async () => {
@@ -162,11 +190,34 @@ serverTest({
 });
 
 Deno.test("connectZookeeper rejects naming the servers that cannot be reached", async () => {
-  const address = `127.0.0.1:${freePort()}`;
-  await assert.rejects(
-    connect([address], { connectMs: 300 }),
-    (error) => error instanceof RegistryUnavailableError && error.message.includes(address),
-  );
+  const refusing = `127.0.0.1:${freePort()}`;
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const silent = `127.0.0.1:${listener.addr.port}`;
+  for (const servers of [[refusing], [silent], [refusing, silent]]) {
+    await assert.rejects(
+      connect(servers, { connectMs: 300 }),
+      (error) =>
+        error instanceof RegistryUnavailableError && error.message.includes(servers.join(", ")),
+    );
+  }
+});
+
+serverTest({
+  name: "closing ends in time, and leaves nothing running, whatever the servers do",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    const [a, b, c] = await Promise.all([1, 2, 3].map(() => connect([server.address])));
+    await b?.register(someInstance("spear1"));
+    const registering = assert.rejects(async () => await c?.register(someInstance("spear1")));
+    server.freeze();
+    await a?.[Symbol.asyncDispose]();
+    await waitFor(() => b?.state === "suspended");
+    await b?.[Symbol.asyncDispose]();
+    await server.kill();
+    await c?.[Symbol.asyncDispose]();
+    await registering;
+  },
 });
 
 serverTest({

@@ -91,7 +91,9 @@ function exists(path: string): boolean {
   try {
     Deno.statSync(path);
     return true;
-  } catch {
+  } catch (error) {
+    // Without the permission to look, nothing would be found and every test ignored.
+    if (error instanceof Deno.errors.NotCapable) throw error;
     return false;
   }
 }

@@ -9,6 +9,7 @@ export class FaultyProxy implements AsyncDisposable {
   #mode: "pass" | "freeze" | "swallow" | "refuse" = "pass";
   #thawed = Promise.withResolvers<void>();
   #truncateAfter: number | undefined;
+  #answerBytes = 0;
   #lastRequest: ((request: Uint8Array) => boolean) | undefined;
 
   constructor(target: { readonly hostname?: string; readonly port: number }) {
@@ -29,6 +30,11 @@ export class FaultyProxy implements AsyncDisposable {
   /** Connections that go through it now. */
   get connections(): number {
     return this.#pairs.size;
+  }
+
+  /** What it has passed on from the server, in all. */
+  get answerBytes(): number {
+    return this.#answerBytes;
   }
 
   /** Back to normal; what was held back is delivered. */
@@ -129,7 +135,9 @@ export class FaultyProxy implements AsyncDisposable {
           }
         }
         for (let sent = 0; sent < chunk.length;) sent += await to.write(chunk.subarray(sent));
-        if (direction === "answer" && this.#truncateAfter === 0) {
+        if (direction === "request") continue;
+        this.#answerBytes += chunk.length;
+        if (this.#truncateAfter === 0) {
           this.#truncateAfter = undefined;
           break;
         }

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { z } from "zod";
+import { logger } from "./log.ts";
+import { openRegistry, registryShape } from "./registry_open.ts";
+import { MemoryRegistry } from "./registry_memory.ts";
+import { serverTest } from "./testing.ts";
+import { startZookeeper } from "./testing_zookeeper.ts";
+
+const schema = z.strictObject(registryShape);
+const zookeeper = { sessionMs: 4000, acl: "open" };
+
+Deno.test("registryShape takes memory: and lists of ZooKeeper servers with a root, and nothing else", () => {
+  for (
+    const registry of [
+      "memory:",
+      "zookeeper://127.0.0.1:2181/gru",
+      "zookeeper://a.example:2181,b.example:2182/company/gru-1_x.y",
+    ]
+  ) {
+    assert.equal(schema.parse({ registry, zookeeper }).registry, registry);
+  }
+  for (
+    const registry of [
+      "",
+      "memory",
+      "zookeeper://127.0.0.1/gru",
+      "zookeeper://127.0.0.1:2181",
+      "zookeeper://127.0.0.1:2181/",
+      "zookeeper://127.0.0.1:2181/gru/",
+      "zookeeper://127.0.0.1:2181,/gru",
+      "zookeeper://127.0.0.1:2181/gru/..",
+      "zookeeper://127.0.0.1:2181/./gru",
+      "etcd://127.0.0.1:2379/gru",
+    ]
+  ) {
+    assert.equal(schema.safeParse({ registry, zookeeper }).success, false, registry);
+  }
+});
+
+Deno.test("registryShape wants user:password for acl digest", () => {
+  for (const credentials of [undefined, "user", ":"]) {
+    const parsed = schema.safeParse({
+      registry: "memory:",
+      zookeeper: { ...zookeeper, acl: "digest", credentials },
+    });
+    assert.equal(parsed.success, credentials === ":", credentials);
+  }
+});
+
+Deno.test("openRegistry gives the memory engine for memory:", async () => {
+  const config = schema.parse({ registry: "memory:", zookeeper });
+  await using registry = await openRegistry(config, logger("test"));
+  assert.ok(registry instanceof MemoryRegistry);
+});
+
+serverTest({
+  name: "openRegistry joins those who have the same root and credentials",
+  needs: "zookeeper",
+  fn: async () => {
+    await using server = await startZookeeper();
+    const open = (root: string) => {
+      const registry = `zookeeper://${server.address}/${root}`;
+      const digest = { ...zookeeper, acl: "digest", credentials: "user:password" };
+      return openRegistry(schema.parse({ registry, zookeeper: digest }), logger("test"));
+    };
+    await using a = await open("company/gru");
+    await using b = await open("company/gru");
+    await using other = await open("company/other");
+    await a.cell("cell").write("1", undefined);
+    assert.equal((await b.cell("cell").read())?.value, "1");
+    assert.equal(await other.cell("cell").read(), undefined);
+  },
+});
