@@ -1,5 +1,6 @@
 /** Which instance a call goes to, when it is repeated and when it is not. */
 import assert from "node:assert/strict";
+import { connect, createServer, type Socket } from "node:net";
 import { Registry as MetricsRegistry } from "prom-client";
 import { z } from "zod";
 import { MemoryRegistry } from "../registry_memory.ts";
@@ -241,6 +242,37 @@ Deno.test("when the connection is lost only an idempotent call is repeated", asy
   await waitFor(() => breaking.connections() > connections);
   await town.serve("sound");
   assert.equal(await nameOf(read), "sound");
+});
+
+Deno.test("a call that is not idempotent is sent once, also when its connection breaks while it is served", async () => {
+  await using town = new Town();
+  let cut: (() => void) | undefined;
+  const real = await town.serve("real", () => cut?.());
+  await real.leave();
+  const sockets = new Set<Socket>();
+  let intact = false;
+  const front = createServer((outer) => {
+    const onward = connect({ host: "127.0.0.1", port: real.server.port });
+    for (const [socket, other] of [[outer, onward], [onward, outer]] as const) {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => other.destroy());
+      socket.pipe(other);
+    }
+    // Only the first: on the next one a request that came again would be answered.
+    cut = intact ? undefined : () => outer.resetAndDestroy();
+    intact = true;
+  });
+  const port = freePort();
+  await new Promise<void>((resolve) => front.listen(port, "127.0.0.1", resolve));
+  await town.register("cutting", `http://127.0.0.1:${port}`);
+  const client = await town.connect();
+  await assert.rejects(client.any.write({}), { code: "unavailable", retryable: false });
+  assert.equal(real.calls(), 1);
+  assert.equal(await nameOf(client.any.read({})), "real");
+  await client[Symbol.asyncDispose]();
+  for (const socket of sockets) socket.destroy();
+  await new Promise((resolve) => front.close(resolve));
 });
 
 Deno.test("a frozen instance costs a call a part of its time, and is then passed over", async () => {

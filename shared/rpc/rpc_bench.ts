@@ -19,6 +19,11 @@ const contract = defineContract("bench", {
     output: z.object({ ids: z.array(z.string().regex(/^\d+$/)) }),
     idempotent: true,
   },
+  take: {
+    input: z.strictObject({}),
+    output: z.object({ ids: z.array(z.string().regex(/^\d+$/)) }),
+    idempotent: false,
+  },
 });
 const answer = { ids: ["7123456789012345678"] };
 const rounds = 5;
@@ -68,7 +73,7 @@ if (import.meta.main) {
   const http = Deno.createHttpClient({ http1: false, http2: true });
   stack.defer(() => http.close());
 
-  const handlers = { next: () => answer };
+  const handlers = { next: () => answer, take: () => answer };
   const metrics = new MetricsRegistry();
   const clusterKey = "a key like those in use";
   const server = stack.use(serveHttp({
@@ -99,6 +104,7 @@ if (import.meta.main) {
       return await response.json();
     }],
     ["RPC over HTTP/2", () => remote.any.next({ count: 1 })],
+    ["RPC, not idempotent", () => remote.any.take({})],
     ["RPC, local engine", () => local.any.next({ count: 1 })],
   ];
 
