@@ -1,5 +1,6 @@
 /** Faults of servers and networks; `registry_zookeeper_test.ts` has those of a single operation or process. */
 import assert from "node:assert/strict";
+import type { Lease } from "./registry.ts";
 import { someInstance, Views } from "./registry_conformance.ts";
 import { connect, pause, Scene, sessionMs } from "./registry_zookeeper_scene.ts";
 import { FaultyProxy } from "./testing_proxy.ts";
@@ -106,6 +107,42 @@ serverTest({
       await pause(outageMs);
       proxy.pass();
     }, "spear1");
+  },
+});
+
+serverTest({
+  name:
+    "a lease at a follower that still answers ends when the leader has lost sight of that follower",
+  needs: "zookeeper",
+  fn: async () => {
+    await using links = new AsyncDisposableStack();
+    const toLeader: FaultyProxy[] = [];
+    await using ensemble = await startEnsemble({
+      link: (by, of, port) => {
+        if (by !== 1 || of === 1) return port;
+        const proxy = links.use(new FaultyProxy({ port }));
+        toLeader.push(proxy);
+        return proxy.port;
+      },
+    });
+    const [follower, ...others] = ensemble.servers as [ZookeeperServer, ...ZookeeperServer[]];
+    assert.equal(await follower.role(), "follower");
+    await using cutOff = await connect([follower.address]);
+    await using rival = await connect(others.map((server) => server.address));
+    await using _registration = await cutOff.register(someInstance("spear1"));
+    using views = await Views.of(rival, "spear");
+    const lease = await cutOff.acquire("key", "cut off");
+    assert.ok(lease);
+
+    for (const proxy of toLeader) proxy.freeze();
+    let rivals: Lease | undefined;
+    await waitFor(async () => (rivals = await rival.acquire("key", "rival")) !== undefined);
+    assert.ok(lease.validUntil() < performance.now(), "two hold the lease");
+    await views.settle("");
+    for (const proxy of toLeader) proxy.pass();
+    await views.settle("spear1");
+    assert.equal(lease.lost.aborted, true);
+    assert.equal(rivals?.lost.aborted, false);
   },
 });
 

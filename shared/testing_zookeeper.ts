@@ -95,15 +95,23 @@ export interface ZookeeperEnsemble extends AsyncDisposable {
   leader(): Promise<ZookeeperServer | undefined>;
 }
 
-/** Three servers that vote; resolves when all serve. */
-export async function startEnsemble(
-  options: ZookeeperServerOptions = {},
-): Promise<ZookeeperEnsemble> {
-  const members = [1, 2, 3].map((id) => `server.${id}=127.0.0.1:${freePort()}:${freePort()}`);
+export interface EnsembleOptions extends ZookeeperServerOptions {
+  /** Gives the port at which server `by` finds the port of server `of` for followers: that one's own, or a proxy's. */
+  readonly link?: (by: number, of: number, port: number) => number;
+}
+
+/** Three servers, 1 to 3, that vote; resolves when all serve. Of equals, the third leads. */
+export async function startEnsemble(options: EnsembleOptions = {}): Promise<ZookeeperEnsemble> {
+  const { link = (_by, _of, port) => port } = options;
+  const ids = [1, 2, 3];
+  const ports = ids.map((id) => ({ id, quorum: freePort(), election: freePort() }));
   await using started = new AsyncDisposableStack();
   const servers: ZookeeperServer[] = [];
-  for (const [index] of members.entries()) {
-    servers.push(started.use(await prepare(freePort(), options, members, index + 1)));
+  for (const by of ids) {
+    const members = ports.map(({ id, quorum, election }) =>
+      `server.${id}=127.0.0.1:${link(by, id, quorum)}:${election}`
+    );
+    servers.push(started.use(await prepare(freePort(), options, members, by)));
   }
   for (const server of servers) server.spawn();
   await Promise.all(servers.map((server) => server.serving()));
