@@ -36,7 +36,19 @@ export const spearSchema = z.strictObject({
     payloadBytes: z.int().min(1024).max(100_000_000).describe("the largest packet of a client"),
     groupsPerConnection: z.int().min(1).describe("groups that one connection may be in"),
     authMs: z.int().min(100).describe("time that a new connection has to authenticate"),
+    connections: z.int().min(1).describe("connections that this node holds"),
+    connectionsPerUser: z.int().min(1).describe("connections of one user to this node"),
+    messagesPerSecond: z.int().min(1)
+      .describe("messages that one connection may send in a second, on average and at once"),
+    waitingBytes: z.int().min(10_000)
+      .describe("bytes that may wait for one connection whose client does not read"),
   }),
+  slowConsumer: z.enum(["disconnect", "skip"])
+    .describe(
+      "beyond waitingBytes: end the connection, or keep the newest and tell what is missing",
+    ),
+  gatherMs: z.number().min(0).max(100)
+    .describe("under load a message waits so long at most to leave together with others"),
   publishMs: z.int().min(100).describe("time within which a message is accepted or refused"),
   reportMs: z.int().min(50).describe("how often stat is told who is here"),
 });

@@ -1,6 +1,251 @@
-/** One frame to many sockets. */
-import type { Frame, Member } from "./hub.ts";
+/**
+ * From one message to the bytes of many sockets. A frame is encoded once. Frames that are due on a socket together leave
+ * in one write, and sockets that are due the same frames share the bytes of that write. When little happens a frame
+ * leaves at the end of the turn; the longer a round of writes takes, the longer the next one gathers, up to a window.
+ */
+import { Buffer } from "node:buffer";
+import type { Target } from "./wire.ts";
 
-export function fanOut(frame: Frame, members: ReadonlySet<Member>): void {
-  for (const member of members) member.send(frame);
+/** One message of one target, as it goes to every member. */
+export class Frame {
+  readonly target: Target;
+  readonly epoch: string;
+  readonly seq: number;
+  /** The socket.io packet. */
+  readonly packet: string;
+  #bytes: Buffer | undefined;
+
+  constructor(target: Target, epoch: string, seq: number, packet: string) {
+    this.target = target;
+    this.epoch = epoch;
+    this.seq = seq;
+    this.packet = packet;
+  }
+
+  /** As an Engine.IO message in an unmasked WebSocket text frame (RFC 6455, 5.2). */
+  get bytes(): Buffer {
+    return this.#bytes ??= webSocketFrame(`4${this.packet}`);
+  }
+}
+
+/** A sequence of frames that are due together: a path in a tree that all sockets of a round share. */
+export class Batch {
+  readonly #before: Batch | undefined;
+  readonly last: Frame;
+  readonly bytesLength: number;
+  readonly #count: number;
+  #joined: Buffer | undefined;
+  #next: Batch | undefined;
+
+  constructor(before: Batch | undefined, last: Frame) {
+    this.#before = before;
+    this.last = last;
+    this.bytesLength = (before?.bytesLength ?? 0) + last.bytes.length;
+    this.#count = (before === undefined ? 0 : before.#count) + 1;
+  }
+
+  /** This sequence and one frame more; the same object for all who add the same frame. */
+  with(frame: Frame): Batch {
+    if (this.#next?.last !== frame) this.#next = new Batch(this, frame);
+    return this.#next;
+  }
+
+  /** Oldest first. */
+  frames(): Frame[] {
+    const frames = new Array<Frame>(this.#count);
+    let at: Batch | undefined = this as Batch;
+    for (let i = this.#count - 1; at !== undefined; i--, at = at.#before) frames[i] = at.last;
+    return frames;
+  }
+
+  /** All frames in one piece. */
+  get joined(): Buffer {
+    if (this.#joined !== undefined) return this.#joined;
+    return this.#joined = this.#count === 1
+      ? this.last.bytes
+      : Buffer.concat(this.frames().map((frame) => frame.bytes), this.bytesLength);
+  }
+}
+
+/** What fan-out needs of a socket. */
+export interface Sink {
+  /** False while what was written before has not left. */
+  readonly writable: boolean;
+  write(batch: Batch): void;
+  /** Calls back once, when it may be writable again. */
+  whenWritable(callback: () => void): void;
+}
+
+/** What becomes of a connection whose client does not read. */
+export interface SlowConsumer {
+  /** More than this waiting is too much. */
+  readonly waitingBytes: number;
+  /** Ends the connection, or keeps the newest and tells of the dropped. */
+  readonly policy: "disconnect" | "skip";
+}
+
+export interface OutletOptions {
+  readonly sink: Sink;
+  readonly slow: SlowConsumer;
+  readonly disconnect: () => void;
+  /** Goes out before what is kept. */
+  readonly dropped: (frames: readonly Frame[]) => void;
+}
+
+/** The frames on their way to one socket. */
+export class Outlet {
+  readonly #fanOut: FanOut;
+  readonly #options: OutletOptions;
+  #batch: Batch | undefined;
+  #blocked = false;
+  #closed = false;
+  /** Written although the socket was not writable; what a client brings about that asks and never reads. */
+  #forcedBytes = 0;
+
+  constructor(fanOut: FanOut, options: OutletOptions) {
+    this.#fanOut = fanOut;
+    this.#options = options;
+  }
+
+  push(frame: Frame): void {
+    if (this.#closed) return;
+    if (this.#batch === undefined) {
+      this.#batch = this.#fanOut.first(frame);
+      if (!this.#blocked) this.#fanOut.schedule(this);
+    } else {
+      this.#batch = this.#batch.with(frame);
+      if (this.#batch.bytesLength > this.#options.slow.waitingBytes) this.#tooSlow(this.#batch);
+    }
+  }
+
+  /** Writes what is due, if the socket can take it; else when it can. */
+  flush(): void {
+    const batch = this.#batch;
+    if (batch === undefined || this.#closed) return;
+    const { sink } = this.#options;
+    if (!sink.writable) {
+      this.#waitForSink();
+      return;
+    }
+    this.#batch = undefined;
+    this.#forcedBytes = 0;
+    sink.write(batch);
+  }
+
+  /**
+   * For something else of `bytes` that is about to be written: puts what is due before it, writable or not, so that the order
+   * holds.
+   */
+  precede(bytes: number): void {
+    if (this.#closed) return;
+    const { sink, slow } = this.#options;
+    const batch = this.#batch;
+    if (!sink.writable) {
+      this.#forcedBytes += bytes + (batch?.bytesLength ?? 0);
+      if (this.#forcedBytes > slow.waitingBytes * 2) return this.#disconnect();
+    }
+    this.#batch = undefined;
+    if (batch !== undefined) sink.write(batch);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#batch = undefined;
+  }
+
+  #waitForSink(): void {
+    if (this.#blocked) return;
+    this.#blocked = true;
+    this.#options.sink.whenWritable(() => {
+      this.#blocked = false;
+      this.flush();
+    });
+  }
+
+  #tooSlow(batch: Batch): void {
+    const { sink, slow, dropped } = this.#options;
+    // Much at once is not slow as long as the socket takes it.
+    if (sink.writable) return this.flush();
+    if (slow.policy === "disconnect") return this.#disconnect();
+    const frames = batch.frames();
+    let bytes = 0;
+    let keepFrom = frames.length;
+    for (; keepFrom > 0; keepFrom--) {
+      bytes += frames[keepFrom - 1]?.bytes.length ?? 0;
+      // Half, so that this is not done again for the next frame.
+      if (bytes > slow.waitingBytes / 2) break;
+    }
+    this.#batch = undefined;
+    dropped(frames.slice(0, keepFrom));
+    for (const frame of frames.slice(keepFrom)) this.push(frame);
+  }
+
+  #disconnect(): void {
+    this.close();
+    this.#options.disconnect();
+  }
+}
+
+export interface FanOutOptions {
+  /** The longest that a frame waits for others, milliseconds; 0: none waits beyond its turn. */
+  readonly windowMs: number;
+}
+
+/** The rounds in which the outlets of a node write. */
+export class FanOut {
+  readonly #windowMs: number;
+  #due: Outlet[] = [];
+  #scheduled = false;
+  #first: Batch | undefined;
+  #lastEnd = 0;
+  #lastTookMs = 0;
+
+  constructor({ windowMs }: FanOutOptions) {
+    this.#windowMs = windowMs;
+  }
+
+  /** The batch of one frame; shared by all who begin with it. */
+  first(frame: Frame): Batch {
+    if (this.#first?.last !== frame) this.#first = new Batch(undefined, frame);
+    return this.#first;
+  }
+
+  schedule(outlet: Outlet): void {
+    this.#due.push(outlet);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    // Writing takes at most half of the time: the next round begins when as much has passed as the last one took.
+    const waitMs = Math.min(this.#windowMs, this.#lastTookMs) - (performance.now() - this.#lastEnd);
+    if (waitMs < 0.5) setImmediate(() => this.#round());
+    else setTimeout(() => this.#round(), waitMs);
+  }
+
+  #round(): void {
+    const due = this.#due;
+    this.#due = [];
+    this.#scheduled = false;
+    this.#first = undefined;
+    const began = performance.now();
+    for (const outlet of due) outlet.flush();
+    this.#lastEnd = performance.now();
+    this.#lastTookMs = this.#lastEnd - began;
+  }
+}
+
+function webSocketFrame(text: string): Buffer {
+  const length = Buffer.byteLength(text);
+  const header = length < 126 ? 2 : length < 65_536 ? 4 : 10;
+  const frame = Buffer.allocUnsafe(header + length);
+  frame[0] = 0x81;
+  if (header === 2) {
+    frame[1] = length;
+  } else if (header === 4) {
+    frame[1] = 126;
+    frame.writeUInt16BE(length, 2);
+  } else {
+    frame[1] = 127;
+    frame.writeBigUInt64BE(BigInt(length), 2);
+  }
+  frame.write(text, header);
+  return frame;
 }

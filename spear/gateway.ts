@@ -1,9 +1,16 @@
 /** The door for clients: socket.io, old protocol and new, on one port. The only file that knows socket.io. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Server, type Socket } from "socket.io";
-import type { Frame } from "./hub.ts";
+import {
+  type Batch,
+  type FanOut,
+  type Frame,
+  Outlet,
+  type Sink,
+  type SlowConsumer,
+} from "./fanout.ts";
 import { type Connection, Session, type SessionContext } from "./session.ts";
-import type { Result } from "./wire.ts";
+import { closeCode, missedEvent, type Result } from "./wire.ts";
 
 export interface GatewayOptions {
   readonly host: string;
@@ -12,69 +19,41 @@ export interface GatewayOptions {
   readonly payloadBytes: number;
   /** A connection that has not authenticated by then is closed. */
   readonly authMs: number;
+  /** Connections beyond it are refused in the handshake. */
+  readonly connections: number;
+  readonly slow: SlowConsumer;
+  readonly fanOut: FanOut;
   readonly session: SessionContext;
 }
 
 export class Gateway implements AsyncDisposable {
   readonly port: number;
   readonly #io: Server;
-  readonly #sessions: Set<Session>;
-  readonly #timer: ReturnType<typeof setInterval>;
+  readonly #open: OpenConnections;
 
-  private constructor(
-    io: Server,
-    port: number,
-    sessions: Set<Session>,
-    timer: ReturnType<typeof setInterval>,
-  ) {
+  private constructor(io: Server, port: number, open: OpenConnections) {
     this.#io = io;
     this.port = port;
-    this.#sessions = sessions;
-    this.#timer = timer;
+    this.#open = open;
   }
 
   /** @throws {Error} naming host and port when it cannot listen there. */
   static async open(options: GatewayOptions): Promise<Gateway> {
-    const { host, port, authMs } = options;
+    const { host, port } = options;
     const http = createServer(welcome);
+    const open = new OpenConnections(options);
     const io = new Server(http, {
       allowEIO3: true,
       serveClient: false,
       maxHttpBufferSize: options.payloadBytes,
       // Old browser clients send credentials, for which `*` does not do. There are no cookies to abuse.
       cors: { origin: true, credentials: true },
+      allowRequest: (request, answer) => {
+        const refusal = isHandshake(request) ? open.refusal() : undefined;
+        answer(refusal ?? null, refusal === undefined);
+      },
     });
-    const sessions = new Set<Session>();
-    // In the order of their coming: the front ones are the first to be late.
-    const unauthenticated = new Map<Session, { readonly since: number; readonly socket: Socket }>();
-
-    io.on("connection", (socket) => {
-      const session = new Session(new SocketConnection(socket), options.session);
-      sessions.add(session);
-      unauthenticated.set(session, { since: performance.now(), socket });
-      socket.onAny((event: unknown, ...args: unknown[]) => {
-        const last = args.at(-1);
-        const callback = typeof last === "function" ? last : undefined;
-        const name = String(event);
-        void session.handle(name, args[0] === callback ? undefined : args[0], (result: Result) => {
-          if (session.userId !== undefined) unauthenticated.delete(session);
-          if (callback !== undefined) callback(result);
-          else socket.emit(`${name.slice(0, 64)}_result`, result);
-        });
-      });
-      socket.on("disconnect", () => {
-        sessions.delete(session);
-        unauthenticated.delete(session);
-        session.close();
-      });
-    });
-    // One timer for all connections.
-    const timer = setInterval(() => {
-      for (const { since, socket } of unauthenticated.values()) {
-        if (performance.now() - since < authMs) break;
-        socket.disconnect(true);
-      }
-    }, Math.min(authMs, 1000));
+    io.on("connection", (socket) => open.add(socket));
 
     const listening = Promise.withResolvers<void>();
     http.once("error", (cause) => {
@@ -84,43 +63,196 @@ export class Gateway implements AsyncDisposable {
     try {
       await listening.promise;
     } catch (error) {
-      clearInterval(timer);
+      open.stop();
       throw error;
     }
     const address = http.address();
     const actual = typeof address === "object" && address !== null ? address.port : port;
-    return new Gateway(io, actual, sessions, timer);
+    return new Gateway(io, actual, open);
   }
 
   get sessions(): ReadonlySet<Session> {
-    return this.#sessions;
+    return this.#open.sessions;
+  }
+
+  /** From now on handshakes are refused; those who are here stay. */
+  refuse(reason: string): void {
+    this.#open.refuse(reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
+    this.#open.stop();
     await this.#io.close();
   }
 }
 
-class SocketConnection implements Connection {
-  readonly #socket: Socket;
+/** A request that would begin a connection, not one of an existing one. */
+function isHandshake(request: IncomingMessage): boolean {
+  return !/[?&]sid=/.test(request.url ?? "");
+}
 
-  constructor(socket: Socket) {
+class OpenConnections {
+  readonly sessions = new Set<Session>();
+  readonly #options: GatewayOptions;
+  /** In the order of their coming: the front ones are the first to be late. */
+  readonly #unauthenticated = new Map<
+    Session,
+    { readonly since: number; readonly socket: Socket }
+  >();
+  /** One timer for all connections. */
+  readonly #timer: ReturnType<typeof setInterval>;
+  #refusal: string | undefined;
+
+  constructor(options: GatewayOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => this.#closeLate(), Math.min(options.authMs, 1000));
+  }
+
+  refuse(reason: string): void {
+    this.#refusal = reason;
+  }
+
+  refusal(): string | undefined {
+    if (this.#refusal !== undefined) return this.#refusal;
+    const { connections } = this.#options;
+    return this.sessions.size < connections
+      ? undefined
+      : `this node holds ${connections} connections already`;
+  }
+
+  add(socket: Socket): void {
+    const connection = new SocketConnection(socket, this.#options);
+    const session = new Session(connection, this.#options.session);
+    this.sessions.add(session);
+    this.#unauthenticated.set(session, { since: performance.now(), socket });
+    socket.onAny((event: unknown, ...args: unknown[]) => {
+      const last = args.at(-1);
+      const callback = typeof last === "function" ? last as (result: Result) => void : undefined;
+      const name = String(event);
+      void session.handle(name, args[0] === callback ? undefined : args[0], (result) => {
+        if (session.userId !== undefined) this.#unauthenticated.delete(session);
+        if (callback !== undefined) connection.acknowledge(callback, result);
+        else connection.emit(`${name.slice(0, 64)}_result`, result);
+      });
+    });
+    socket.on("disconnect", () => {
+      this.sessions.delete(session);
+      this.#unauthenticated.delete(session);
+      connection.ended();
+      session.close();
+    });
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #closeLate(): void {
+    for (const { since, socket } of this.#unauthenticated.values()) {
+      if (performance.now() - since < this.#options.authMs) break;
+      socket.disconnect(true);
+    }
+  }
+}
+
+/** How much an event of ours is taken to weigh, next to the frames that are counted exactly. */
+const eventBytes = 256;
+
+/** How long a client that was cut off has to read why. */
+const lastWordsMs = 1000;
+
+class SocketConnection implements Connection, Sink {
+  readonly #socket: Socket;
+  readonly #outlet: Outlet;
+
+  constructor(socket: Socket, { fanOut, slow }: GatewayOptions) {
     this.#socket = socket;
+    this.#outlet = new Outlet(fanOut, {
+      sink: this,
+      slow,
+      disconnect: () => this.#cutOff(),
+      dropped: (frames) => this.#tellDropped(frames),
+    });
   }
 
   send(frame: Frame): void {
-    // Past socket.io's encoder, which would encode the same packet anew for each receiver.
-    this.#socket.conn.write(frame.packet, { compress: false });
+    this.#outlet.push(frame);
   }
 
   emit(event: string, argument: object): void {
+    this.#outlet.precede(eventBytes);
     this.#socket.emit(event, argument);
   }
 
+  acknowledge(callback: (result: Result) => void, result: Result): void {
+    this.#outlet.precede(eventBytes);
+    callback(result);
+  }
+
   close(): void {
+    this.#outlet.precede(0);
     this.#socket.disconnect(true);
   }
+
+  ended(): void {
+    this.#outlet.close();
+  }
+
+  get writable(): boolean {
+    return this.#socket.conn.transport.writable;
+  }
+
+  write(batch: Batch): void {
+    const { conn } = this.#socket;
+    if (conn.transport.name === "websocket") {
+      // Engine.IO takes an encoded frame for each packet; it does not mind that this one is several.
+      conn.write(
+        "",
+        { compress: false, wsPreEncodedFrame: [batch.joined] } as { compress: boolean },
+      );
+    } else {
+      for (const { packet } of batch.frames()) conn.write(packet, { compress: false });
+    }
+  }
+
+  whenWritable(callback: () => void): void {
+    const { conn } = this.#socket;
+    const { transport } = conn;
+    const ready = () => {
+      transport.off("ready", ready);
+      conn.off("upgrade", ready);
+      callback();
+    };
+    transport.on("ready", ready);
+    conn.on("upgrade", ready);
+  }
+
+  #tellDropped(frames: readonly Frame[]): void {
+    const first = new Map<string, Frame>();
+    const last = new Map<string, number>();
+    for (const frame of frames) {
+      const key = `${frame.target} ${frame.epoch}`;
+      first.getOrInsertComputed(key, () => frame);
+      last.set(key, frame.seq);
+    }
+    for (const [key, { target, epoch, seq }] of first) {
+      this.emit("missed", missedEvent(target, epoch, seq, last.get(key) ?? seq));
+    }
+  }
+
+  /** At once and with a code: what waits would never leave. */
+  #cutOff(): void {
+    const { conn } = this.#socket;
+    const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
+    socket?.close(closeCode.slowConsumer, "slow consumer");
+    conn.close(true);
+    if (socket !== undefined) setTimeout(() => socket.terminate(), lastWordsMs);
+  }
+}
+
+interface WebSocketOfEngine {
+  close(code: number, reason: string): void;
+  terminate(): void;
 }
 
 function welcome(request: IncomingMessage, response: ServerResponse): void {

@@ -2,7 +2,8 @@
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Logger } from "@gru/shared/log";
 import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
-import type { Frame, Hub, Join, Member } from "./hub.ts";
+import type { Frame } from "./fanout.ts";
+import type { Hub, Join, Member } from "./hub.ts";
 import type { IdSource } from "./ids.ts";
 import type { Roster } from "./roster.ts";
 import {
@@ -13,6 +14,7 @@ import {
   type EventName,
   groupTarget,
   isEventName,
+  missedEvent,
   parseArgument,
   type Result,
   success,
@@ -78,7 +80,7 @@ export class Session implements Member {
   }
 
   missed(target: Target, epoch: string, from: number, to: number): void {
-    this.#connection.emit("missed", { target: describeTarget(target), epoch, from, to });
+    this.#connection.emit("missed", missedEvent(target, epoch, from, to));
   }
 
   /**
@@ -289,8 +291,4 @@ export class Session implements Member {
     this.#node.log.error("{event} failed: {error}", { event, error });
     return new EventError(code.systemError, `${event}: system error`);
   }
-}
-
-function describeTarget(target: Target) {
-  return { id: wireId(target.slice(2)), type: target.startsWith("g:") ? 1 : 0 };
 }

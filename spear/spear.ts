@@ -10,7 +10,7 @@ import { MemoryBus } from "./broker_memory.ts";
 import { RedisBroker } from "./broker_redis.ts";
 import type { SpearConfig } from "./config.ts";
 import { clientAddress } from "./contract.ts";
-import { fanOut } from "./fanout.ts";
+import { FanOut } from "./fanout.ts";
 import { Gateway } from "./gateway.ts";
 import { Hub } from "./hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
@@ -51,7 +51,11 @@ export async function startSpear(
   const ids = await idSource(config, overrides, node, stack);
   const stat = alone ? undefined : overrides.stat ?? stack.use(await node.connect(statContract));
 
-  const hub = new Hub<Session>({ fanOut });
+  const hub = new Hub<Session>({
+    fanOut: (frame, members) => {
+      for (const member of members) member.send(frame);
+    },
+  });
   stack.defer(() => hub.close());
   const broker = stack.use(openBroker(config, overrides, node, hub));
   hub.connect(broker);
@@ -64,6 +68,9 @@ export async function startSpear(
       port: config.port,
       payloadBytes: config.limits.payloadBytes,
       authMs: config.limits.authMs,
+      connections: config.limits.connections,
+      slow: { waitingBytes: config.limits.waitingBytes, policy: config.slowConsumer },
+      fanOut: new FanOut({ windowMs: config.gatherMs }),
       session: {
         hub,
         broker,

@@ -13,6 +13,12 @@ export const code = {
   parameterError: 1003,
 } as const;
 
+/** Why the spear closed a WebSocket (the application's range). After each of them a client may come again. */
+export const closeCode = {
+  /** It did not read what was sent to it. */
+  slowConsumer: 4008,
+} as const;
+
 /** What a callback, or without one the event `<name>_result`, is given. */
 export interface Result {
   readonly success: boolean;
@@ -211,4 +217,10 @@ export function encodeMessage(message: Message): string {
  */
 export function encodePacket(body: string, epoch: string, seq: number): string {
   return `20["msg",${body.slice(0, -1)},"seq":${seq},"epoch":"${epoch}"}]`;
+}
+
+/** Tells a client that it will not be sent these messages; `since` on `subscribe` or `auth` fetches what is kept of them. */
+export function missedEvent(target: Target, epoch: string, from: number, to: number) {
+  const type = target.startsWith("g:") ? 1 : 0;
+  return { target: { id: wireId(target.slice(2)), type }, epoch, from, to };
 }
