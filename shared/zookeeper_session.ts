@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import type { Logger } from "./log.ts";
 import { RegistryUnavailableError } from "./registry.ts";
+import { SessionProof } from "./zookeeper_proof.ts";
 // @ts-types="./zookeeper_client.d.ts"
 import zookeeper, {
   type Client,
@@ -56,12 +57,6 @@ export interface SessionOptions {
 
 type Watcher = (event: WatchEvent) => void;
 
-/** A contact with the server that kept the session alive, and from when on an answer of the quorum proves it. */
-interface Contact {
-  readonly sentAt: number;
-  readonly provableFrom: number;
-}
-
 const connectionStates = { disconnected: 0, connected: 2, expired: -3, authenticationFailed: -4 };
 const opcodes = { delete: 2, sync: 9 };
 
@@ -75,10 +70,9 @@ export class ZookeeperSession {
   #closing = false;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
   #tries = 0;
-  #contacts: Contact[] = [];
+  readonly #proof = new SessionProof();
   #connectSentAt = -Infinity;
   #heardAt = -Infinity;
-  #provenAt = -Infinity;
   #proofs = 0;
 
   constructor(options: SessionOptions) {
@@ -118,16 +112,12 @@ export class ZookeeperSession {
   }
 
   /**
-   * Until this moment, on the clock of `performance.now()`, no server can have ended the session; meant for the time
-   * while it {@linkcode prove}s itself.
-   *
-   * A follower's answer alone proves little: the leader, who ends sessions, is told of it half a tick later, or never if the
-   * two are parted. A session is at least two ticks long. So a contact counts once a write that was sent 0.3
-   * sessions later is answered by the quorum through that same server.
+   * Until this moment, on the clock of `performance.now()`, no server can have ended the session. Moves on with every
+   * {@linkcode barrier}, and by itself while one asked it to {@linkcode prove} itself.
    */
   validUntil(): number {
     if (this.#state === "ended" || this.#closing) return -Infinity;
-    return this.#provenAt + this.timeoutMs * 0.95;
+    return this.#proof.validUntil(this.timeoutMs);
   }
 
   /** While any is undisposed, heartbeats are answered by the quorum and move {@linkcode validUntil} on. */
@@ -214,11 +204,7 @@ export class ZookeeperSession {
     await this.#ask<void>("reach the quorum", (done) => {
       this.#client.transaction().check("/").commit(done);
     }).catch(unless("NO_AUTH"));
-    const proven = this.#contacts.findLastIndex((contact) => contact.provableFrom <= sentAt);
-    if (proven >= 0) {
-      this.#provenAt = this.#contacts[proven]?.sentAt ?? this.#provenAt;
-      this.#contacts.splice(0, proven + 1);
-    }
+    this.#proof.confirm(sentAt);
     this.#contact(sentAt);
   }
 
@@ -275,12 +261,8 @@ export class ZookeeperSession {
     switch (state) {
       case connectionStates.connected:
         this.#tries = 0;
-        // The leader itself has seen this one.
         this.#heardAt = this.#connectSentAt;
-        this.#contacts = [{
-          sentAt: this.#connectSentAt,
-          provableFrom: performance.now(),
-        }];
+        this.#proof.handshake(this.#connectSentAt, performance.now());
         this.#arm(0, () => this.#beat());
         this.#setState("connected");
         break;
@@ -290,7 +272,7 @@ export class ZookeeperSession {
           clearTimeout(connectionManager.connectTimeoutHandler);
         }
         connectionManager.pendingBuffer = null;
-        this.#contacts = [];
+        this.#proof.disconnected();
         // What was not sent yet would be sent after a reconnect, when nobody waits for it any more.
         for (let packet; (packet = connectionManager.packetQueue.shift()) !== undefined;) {
           packet.callback(zookeeper.Exception.create(zookeeper.Exception.CONNECTION_LOSS));
@@ -343,10 +325,7 @@ export class ZookeeperSession {
 
   #contact(sentAt: number): void {
     this.#heardAt = sentAt;
-    const newest = this.#contacts.at(-1)?.sentAt ?? -Infinity;
-    if (sentAt - newest < this.timeoutMs / 24) return;
-    this.#contacts.push({ sentAt, provableFrom: performance.now() + 0.3 * this.timeoutMs });
-    if (this.#contacts.length > 24) this.#contacts.shift();
+    this.#proof.contact(sentAt, performance.now(), this.timeoutMs);
   }
 
   /** Settles within a third of the session; a server that has not answered by then is left. */
