@@ -2,8 +2,9 @@
  * How messages get from the spear that accepted one to all that have listeners, and what is kept of them.
  * Engines: `broker_memory.ts`, `broker_redis.ts`, `broker_rocketmq.ts`; all pass `broker_conformance.ts`.
  *
- * Each target has an `epoch`, new whenever its state began anew, and within it a `seq` that goes up by one with
- * every accepted message, from 1.
+ * Each target has an `epoch` and within it a `seq` that goes up by one with every accepted message, from 1. A new
+ * epoch begins when a target's state was lost or may be incomplete, as after a failover to a replica, and when nobody
+ * has used it for long. What came between the last message seen of an epoch and the next epoch is not known.
  */
 import type { Position, Target } from "./wire.ts";
 
@@ -22,17 +23,19 @@ export interface Accepted extends Position {
   readonly id: string;
 }
 
-export interface Entry {
-  readonly seq: number;
+export interface Entry extends Position {
   readonly body: string;
 }
 
 export interface History {
   /** Where the target is now. */
   readonly head: Position;
-  /** Ascending. After `after` when its epoch is the head's, else all that is kept. */
+  /**
+   * What is kept after `after`, ascending: of the head's epoch, and before that of the epoch that went before it
+   * where the engine still has some. When `after` is of neither, all that is kept.
+   */
   readonly entries: readonly Entry[];
-  /** Nothing between `after` and the head is missing. */
+  /** `after` is of the head's epoch, not beyond the head, and nothing between the two (or `upTo`) is missing. */
   readonly complete: boolean;
 }
 
@@ -48,24 +51,29 @@ export interface Broker extends AsyncDisposable {
    * Counts, keeps and sends out as one atomic step; settles in bounded time.
    * Publications to one target by one node are counted in the order of the calls.
    * @throws {NotAcceptedError} it has not happened and will not.
-   * @throws {InDoubtError} it may have happened.
+   * @throws {InDoubtError} it has happened, or not, or may still happen: Redis had it when the connection broke.
    */
   publish(publication: Publication): Promise<Accepted>;
 
   /**
    * From the moment this resolves every message after the position goes to the sink, or the sink is
    * told of a disruption. A node that does not listen to a target gets none of its messages.
+   * @throws {NotAcceptedError} this node does not listen.
    */
   listen(target: Target): Promise<Position>;
   unlisten(target: Target): Promise<void>;
 
   /**
    * Where each target is now, given how far this node has come, in the same order. A target that is behind has lost
-   * data (a failover): it begins a new epoch, so that no seq is given twice within one.
+   * data: it begins a new epoch, so that no seq is given twice within one.
+   * @throws {NotAcceptedError} not to be found out within the time for a publication.
    */
   positions(known: readonly KnownPosition[]): Promise<Position[]>;
 
-  /** What is kept after a position, not further than `upTo`. */
+  /**
+   * What is kept after a position, not further than seq `upTo` of the head's epoch.
+   * @throws {NotAcceptedError} not to be found out within the time for a publication.
+   */
   history(target: Target, after: Position, upTo?: number): Promise<History>;
 }
 

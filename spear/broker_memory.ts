@@ -1,17 +1,19 @@
 /** The broker of one process: every spear in it is given the same bus. */
-import type {
-  Accepted,
-  Broker,
-  BrokerSink,
-  Entry,
-  History,
-  HistoryLimits,
-  Publication,
+import {
+  type Accepted,
+  type Broker,
+  type BrokerSink,
+  type Entry,
+  type History,
+  type HistoryLimits,
+  type KnownPosition,
+  NotAcceptedError,
+  type Publication,
 } from "./broker.ts";
 import type { Position, Target } from "./wire.ts";
 
 interface Log {
-  readonly epoch: string;
+  epoch: string;
   seq: number;
   entries: (Entry & { readonly keptUntil: number })[];
   readonly listeners: Set<BrokerSink>;
@@ -37,23 +39,33 @@ export class MemoryBus {
 
   connect(sink: BrokerSink): Broker {
     const listening = new Set<Target>();
+    let closed = false;
     const unlisten = (target: Target) => {
       listening.delete(target);
       this.#logs.get(target)?.listeners.delete(sink);
     };
     return {
-      connected: true,
-      publish: async (publication) => this.#publish(publication),
+      get connected() {
+        return !closed;
+      },
+      publish: async (publication) => {
+        if (closed) throw new NotAcceptedError("the broker is closed");
+        return this.#publish(publication);
+      },
       listen: async (target) => {
+        if (closed) throw new NotAcceptedError("the broker is closed");
         const log = this.#log(target);
         log.listeners.add(sink);
         listening.add(target);
         return positionOf(log);
       },
       unlisten: async (target) => unlisten(target),
-      positions: async (known) => known.map(({ target }) => positionOf(this.#log(target))),
+      positions: async (known) => known.map((position) => this.#position(position)),
       history: async (target, after, upTo) => this.#history(target, after, upTo),
-      [Symbol.asyncDispose]: async () => listening.forEach(unlisten),
+      [Symbol.asyncDispose]: async () => {
+        closed = true;
+        listening.forEach(unlisten);
+      },
     };
   }
 
@@ -66,9 +78,13 @@ export class MemoryBus {
     const seq = ++log.seq;
     const accepted = { id, epoch: log.epoch, seq };
     const keptUntil = now + this.#limits.ageMs;
-    if (idempotencyKey !== undefined) log.accepted.set(idempotencyKey, { accepted, keptUntil });
+    if (idempotencyKey !== undefined) {
+      // Anew, also where an old one is overdue: they must stay in the order of their age.
+      log.accepted.delete(idempotencyKey);
+      log.accepted.set(idempotencyKey, { accepted, keptUntil });
+    }
     if (this.#limits.size > 0) {
-      log.entries.push({ seq, body, keptUntil });
+      log.entries.push({ epoch: log.epoch, seq, body, keptUntil });
       // In steps, not one by one: cutting the front of a list costs its length.
       if (log.entries.length >= this.#limits.size * 2) {
         log.entries = log.entries.slice(-this.#limits.size);
@@ -85,18 +101,28 @@ export class MemoryBus {
     const end = Math.min(upTo, log.seq);
     const kept = log.entries.slice(-this.#limits.size || log.entries.length)
       .filter((entry) => entry.keptUntil > now);
-    const entries = kept.filter((entry) => entry.seq > from && entry.seq <= end);
+    const entries = kept.filter((entry) => entry.seq > from && entry.seq <= end)
+      .map(({ epoch, seq, body }) => ({ epoch, seq, body }));
     return {
       head: positionOf(log),
       entries,
-      complete: after.epoch === log.epoch && entries.length === Math.max(0, end - from),
+      complete: after.epoch === log.epoch && after.seq <= log.seq &&
+        entries.length === Math.max(0, end - from),
     };
+  }
+
+  #position({ target, epoch, seq }: KnownPosition): Position {
+    const log = this.#log(target);
+    if (log.epoch === epoch && log.seq < seq) {
+      Object.assign(log, { epoch: newEpoch(), seq: 0, entries: [] });
+    }
+    return positionOf(log);
   }
 
   #log(target: Target): Log {
     this.#sweep();
     const log = this.#logs.getOrInsertComputed(target, () => ({
-      epoch: crypto.randomUUID().slice(0, 8),
+      epoch: newEpoch(),
       seq: 0,
       entries: [],
       listeners: new Set<BrokerSink>(),
@@ -124,6 +150,10 @@ export class MemoryBus {
       }
     }
   }
+}
+
+function newEpoch(): string {
+  return crypto.randomUUID().slice(0, 13);
 }
 
 function positionOf(log: Log): Position {

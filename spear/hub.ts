@@ -3,16 +3,10 @@
  * sends, members of a target get each message once, in order; where one is missing the hub reads it from history
  * before it goes on, and where history has lost it the members are told.
  */
-import type { Broker, BrokerSink, Entry } from "./broker.ts";
+import { setTimeout as pause } from "node:timers/promises";
+import { type Broker, type BrokerSink, type Entry, NotAcceptedError } from "./broker.ts";
+import { Frame } from "./fanout.ts";
 import { encodePacket, type Position, type Target } from "./wire.ts";
-
-export interface Frame {
-  readonly target: Target;
-  readonly epoch: string;
-  readonly seq: number;
-  /** The socket.io packet. */
-  readonly packet: string;
-}
 
 /** What the hub knows of whoever joins. */
 export interface Member {
@@ -35,25 +29,25 @@ export interface Join {
   cancel(): void;
 }
 
-interface Arrival {
-  readonly epoch: string;
-  readonly seq: number;
-  readonly body: string;
-}
-
 type Held<M> = ((member: M) => void)[];
 
 interface Topic<M> {
   readonly target: Target;
   epoch: string;
   seq: number;
+  /** Epochs that are over, the latest ones. */
+  readonly past: Set<string>;
   readonly members: Set<M>;
   /** For each member that is still reading history, what is held back for it. */
   readonly joining: Set<Held<M>>;
   /** Set until the broker listens. */
   opening: Promise<void> | undefined;
   /** Set while opening or repairing: what arrives waits here. */
-  waiting: Arrival[] | undefined;
+  waiting: Entry[] | undefined;
+  /** The present or last attempt to read what is missing. */
+  reading: Promise<void> | undefined;
+  /** What is being read may be out of date: read once more. */
+  stale: boolean;
 }
 
 export interface HubOptions<M> {
@@ -64,15 +58,16 @@ export interface HubOptions<M> {
 }
 
 const positionsPerRequest = 1000;
+const pastEpochsKept = 16;
 
 export class Hub<M extends Member> implements BrokerSink {
   readonly #topics = new Map<Target, Topic<M>>();
   readonly #fanOut: (frame: Frame, members: ReadonlySet<M>) => void;
   readonly #retryMs: number;
+  readonly #closing = new AbortController();
   #broker: Broker | undefined;
-  #repairingAll: Promise<void> | undefined;
-  #disruptions = 0;
-  #closed = false;
+  #disrupted = false;
+  #repairingAll = false;
 
   constructor(options: HubOptions<M>) {
     this.#fanOut = options.fanOut;
@@ -94,16 +89,17 @@ export class Hub<M extends Member> implements BrokerSink {
 
   /**
    * Rejects when the broker does; then nothing has changed. A member that joins again (with `since`, to fetch what
-   * it missed) gets no live messages between the two.
+   * it missed) gets no live messages between the two. Until `activate` or `cancel` it must not leave or join again.
    */
   async join(target: Target, member: M, since?: Position): Promise<Join> {
+    if (this.#closing.signal.aborted) throw new NotAcceptedError("this node is closing");
     const topic = this.#topic(target);
     const held: Held<M> = [];
     topic.joining.add(held);
     const wasMember = topic.members.delete(member);
     const activate = () => {
       topic.joining.delete(held);
-      for (const give of held) give(member);
+      for (const give of held.splice(0)) give(member);
       topic.members.add(member);
     };
     const cancel = () => {
@@ -111,9 +107,14 @@ export class Hub<M extends Member> implements BrokerSink {
       topic.joining.delete(held);
       this.#closeIfEmpty(topic);
     };
+    if (wasMember && since === undefined) {
+      return { position: positionOf(topic), recovered: false, missed: [], activate, cancel };
+    }
     try {
       await topic.opening;
-      const position = { epoch: topic.epoch, seq: topic.seq };
+      // It comes from a node that was faster than this one.
+      if (since?.epoch === topic.epoch && since.seq > topic.seq) await this.#catchUp(topic);
+      const position = positionOf(topic);
       const heldBefore = held.length;
       const { missed, recovered } = await this.#missedSince(target, position, since);
       // From here on these are part of `missed`, or older than the joining.
@@ -132,24 +133,16 @@ export class Hub<M extends Member> implements BrokerSink {
 
   message(target: Target, epoch: string, seq: number, body: string): void {
     const topic = this.#topics.get(target);
-    if (topic === undefined) return;
-    if (topic.waiting !== undefined) {
-      topic.waiting.push({ epoch, seq, body });
-    } else if (epoch === topic.epoch && seq === topic.seq + 1) {
-      this.#deliver(topic, seq, body);
-    } else if (epoch !== topic.epoch || seq > topic.seq) {
-      topic.waiting = [{ epoch, seq, body }];
-      void this.#repair(topic);
-    }
+    if (topic !== undefined) this.#arrive(topic, { epoch, seq, body });
   }
 
   disrupted(): void {
-    this.#disruptions++;
-    this.#repairingAll ??= this.#repairAll().finally(() => this.#repairingAll = undefined);
+    this.#disrupted = true;
+    if (!this.#repairingAll) void this.#repairAll();
   }
 
   close(): void {
-    this.#closed = true;
+    this.#closing.abort();
     this.#topics.clear();
   }
 
@@ -159,10 +152,13 @@ export class Hub<M extends Member> implements BrokerSink {
         target,
         epoch: "",
         seq: 0,
+        past: new Set(),
         members: new Set(),
         joining: new Set(),
         opening: undefined,
         waiting: [],
+        reading: undefined,
+        stale: false,
       };
       topic.opening = this.#listen(topic);
       return topic;
@@ -177,17 +173,23 @@ export class Hub<M extends Member> implements BrokerSink {
       topic.opening = undefined;
       this.#takeWaiting(topic);
     } catch (error) {
-      this.#topics.delete(topic.target);
+      if (this.#isOpen(topic)) this.#topics.delete(topic.target);
       throw error;
     }
   }
 
   #closeIfEmpty(topic: Topic<M>): void {
     if (topic.members.size > 0 || topic.joining.size > 0) return;
-    if (this.#topics.get(topic.target) !== topic) return;
+    if (!this.#isOpen(topic)) return;
     this.#topics.delete(topic.target);
     // A failure is the broker's to mend when it reconnects; without a topic what still arrives is dropped.
     this.#requireBroker().unlisten(topic.target).catch(() => {});
+  }
+
+  /** Waits for the present attempt to read what is missing, or makes one. Rejects when it fails. */
+  async #catchUp(topic: Topic<M>): Promise<void> {
+    if (topic.waiting === undefined) this.#startRepair(topic);
+    await topic.reading;
   }
 
   async #missedSince(target: Target, position: Position, since: Position | undefined) {
@@ -195,16 +197,36 @@ export class Hub<M extends Member> implements BrokerSink {
     if (since.epoch === position.epoch && since.seq >= position.seq) {
       return { missed: [], recovered: since.seq === position.seq };
     }
-    const history = await this.#requireBroker().history(target, since, position.seq);
-    // Data lost between the two reads: the topic's own repair tells the members.
-    if (history.head.epoch !== position.epoch) return { missed: [], recovered: false };
-    const missed = history.entries.map((entry) => frameOf(target, position.epoch, entry));
-    return { missed, recovered: history.complete };
+    const { head, entries, complete } = await this.#requireBroker().history(
+      target,
+      since,
+      position.seq,
+    );
+    // Where an epoch has ended between the two readings, the topic's own repair tells the members of the next one.
+    const isCurrent = head.epoch === position.epoch;
+    const missed = entries.filter(({ epoch, seq }) =>
+      epoch === position.epoch ? seq <= position.seq : isCurrent
+    );
+    return {
+      missed: missed.map((entry) => frameOf(target, entry)),
+      recovered: isCurrent && complete,
+    };
   }
 
-  #deliver(topic: Topic<M>, seq: number, body: string): void {
-    topic.seq = seq;
-    const frame = frameOf(topic.target, topic.epoch, { seq, body });
+  #arrive(topic: Topic<M>, entry: Entry): void {
+    const { epoch, seq } = entry;
+    if (topic.waiting !== undefined) {
+      topic.waiting.push(entry);
+    } else if (epoch === topic.epoch && seq === topic.seq + 1) {
+      this.#deliver(topic, entry);
+    } else if (epoch === topic.epoch ? seq > topic.seq : !topic.past.has(epoch)) {
+      this.#startRepair(topic, [entry]);
+    }
+  }
+
+  #deliver(topic: Topic<M>, entry: Entry): void {
+    topic.seq = entry.seq;
+    const frame = frameOf(topic.target, entry);
     for (const held of topic.joining) held.push((member) => member.send(frame));
     if (topic.members.size > 0) this.#fanOut(frame, topic.members);
   }
@@ -213,41 +235,78 @@ export class Hub<M extends Member> implements BrokerSink {
   #takeWaiting(topic: Topic<M>): void {
     const waiting = topic.waiting ?? [];
     topic.waiting = undefined;
-    for (const { epoch, seq, body } of waiting) this.message(topic.target, epoch, seq, body);
+    for (const entry of waiting) this.#arrive(topic, entry);
+  }
+
+  #startRepair(topic: Topic<M>, waiting: Entry[] = []): void {
+    topic.waiting = waiting;
+    void this.#repair(topic);
   }
 
   /** Reads what is missing until it can be handed on. Called with `waiting` set. */
   async #repair(topic: Topic<M>): Promise<void> {
-    while (!this.#closed && this.#topics.get(topic.target) === topic) {
+    do {
+      topic.stale = false;
+      topic.reading = this.#readMissing(topic);
       try {
-        const before = topic.waiting ?? [];
-        topic.waiting = [];
-        const after = { epoch: topic.epoch, seq: topic.seq };
-        const { head, entries } = await this.#requireBroker().history(topic.target, after);
-        const bodies = new Map(entries.map((entry) => [entry.seq, entry.body]));
-        // What waits beyond the head came after the reading and may hide another gap: its turn is next.
-        for (const { epoch, seq, body } of [...before, ...topic.waiting]) {
-          if (epoch === head.epoch && seq <= head.seq) bodies.set(seq, body);
-        }
-        if (head.epoch !== topic.epoch) {
-          topic.epoch = head.epoch;
-          topic.seq = 0;
-        }
-        for (const seq of [...bodies.keys()].sort((a, b) => a - b)) {
-          if (seq <= topic.seq) continue;
-          if (seq > topic.seq + 1) this.#tellMissed(topic, seq - 1);
-          this.#deliver(topic, seq, bodies.get(seq) ?? "");
-        }
-        if (topic.seq < head.seq) {
-          this.#tellMissed(topic, head.seq);
-          topic.seq = head.seq;
-        }
-        this.#takeWaiting(topic);
-        return;
+        await topic.reading;
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, this.#retryMs));
+        topic.stale = true;
+        await this.#pause();
+      }
+    } while (topic.stale && this.#isOpen(topic));
+    if (this.#isOpen(topic)) this.#takeWaiting(topic);
+  }
+
+  async #readMissing(topic: Topic<M>): Promise<void> {
+    const before = topic.waiting ?? [];
+    const during: Entry[] = topic.waiting = [];
+    let history;
+    try {
+      history = await this.#requireBroker().history(topic.target, positionOf(topic));
+      if (topic.past.has(history.head.epoch)) await this.#endEpoch(topic, history.head.epoch);
+    } catch (error) {
+      topic.waiting = [...before, ...during];
+      throw error;
+    }
+    if (!this.#isOpen(topic)) return;
+    const { head, entries } = history;
+    for (const epoch of new Set([topic.epoch, ...entries.map(({ epoch }) => epoch), head.epoch])) {
+      if (topic.past.has(epoch)) continue;
+      if (epoch !== topic.epoch) this.#enterEpoch(topic, epoch);
+      const isHead = epoch === head.epoch;
+      const found = new Map<number, Entry>();
+      // What came while reading, from beyond the head, may hide another gap: its turn is next.
+      const timely = during.filter(({ seq }) => !isHead || seq <= head.seq);
+      for (const entry of [...entries, ...before, ...timely]) {
+        if (entry.epoch === epoch) found.set(entry.seq, entry);
+      }
+      for (const entry of [...found.values()].sort((a, b) => a.seq - b.seq)) {
+        if (entry.seq <= topic.seq) continue;
+        if (entry.seq > topic.seq + 1) this.#tellMissed(topic, entry.seq - 1);
+        this.#deliver(topic, entry);
+      }
+      if (isHead && topic.seq < head.seq) {
+        this.#tellMissed(topic, head.seq);
+        topic.seq = head.seq;
       }
     }
+  }
+
+  #enterEpoch(topic: Topic<M>, epoch: string): void {
+    topic.past.add(topic.epoch);
+    for (const oldest of topic.past) {
+      if (topic.past.size <= pastEpochsKept) break;
+      topic.past.delete(oldest);
+    }
+    topic.epoch = epoch;
+    topic.seq = 0;
+  }
+
+  /** The target has gone back to an epoch that was over: an old copy of its data. Nothing must be counted on from there. */
+  async #endEpoch({ target }: Topic<M>, epoch: string): Promise<never> {
+    await this.#requireBroker().positions([{ target, epoch, seq: Number.MAX_SAFE_INTEGER }]);
+    throw new Error(`${target} went back to epoch ${epoch}`);
   }
 
   #tellMissed({ target, epoch, seq, members, joining }: Topic<M>, to: number): void {
@@ -257,35 +316,47 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   async #repairAll(): Promise<void> {
-    let seen;
-    do {
-      seen = this.#disruptions;
+    this.#repairingAll = true;
+    while (this.#disrupted && !this.#closing.signal.aborted) {
+      this.#disrupted = false;
       const topics = [...this.#topics.values()];
       for (let at = 0; at < topics.length; at += positionsPerRequest) {
         await this.#repairSome(topics.slice(at, at + positionsPerRequest));
       }
-    } while (seen !== this.#disruptions && !this.#closed);
+    }
+    this.#repairingAll = false;
   }
 
   async #repairSome(topics: readonly Topic<M>[]): Promise<void> {
+    for (const topic of topics) topic.stale = true;
     // One that opens may have read its position before the disruption.
     await Promise.allSettled(topics.map((topic) => topic.opening));
-    while (!this.#closed) {
+    while (!this.#closing.signal.aborted) {
+      // One that waits is under repair, and reads once more because it is stale.
+      const open = topics.filter((topic) => this.#isOpen(topic) && topic.waiting === undefined);
       try {
-        const positions = await this.#requireBroker().positions(topics);
-        await Promise.all(topics.map((topic, i) => {
+        const positions = await this.#requireBroker().positions(open);
+        open.forEach((topic, i) => {
           const position = positions[i];
-          // One that waits is already under repair, or could not be opened.
           if (position === undefined || topic.waiting !== undefined) return;
           if (position.epoch === topic.epoch && position.seq <= topic.seq) return;
-          topic.waiting = [];
-          return this.#repair(topic);
-        }));
+          this.#startRepair(topic);
+        });
         return;
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, this.#retryMs));
+        await this.#pause();
       }
     }
+  }
+
+  #isOpen(topic: Topic<M>): boolean {
+    return this.#topics.get(topic.target) === topic;
+  }
+
+  /** Cut short by closing. */
+  async #pause(): Promise<void> {
+    const { signal } = this.#closing;
+    await pause(this.#retryMs, undefined, { signal }).catch(() => {});
   }
 
   #requireBroker(): Broker {
@@ -294,6 +365,10 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 }
 
-function frameOf(target: Target, epoch: string, { seq, body }: Entry): Frame {
-  return { target, epoch, seq, packet: encodePacket(body, epoch, seq) };
+function positionOf({ epoch, seq }: Position): Position {
+  return { epoch, seq };
+}
+
+function frameOf(target: Target, { epoch, seq, body }: Entry): Frame {
+  return new Frame(target, epoch, seq, encodePacket(body, epoch, seq));
 }

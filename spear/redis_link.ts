@@ -1,15 +1,27 @@
-/** One connection to Redis that is usable, or says in bounded time that it is not. */
+/** One connection to Redis that is usable, or known not to be within seconds. */
 import type { Logger } from "@gru/shared/log";
-import { Redis } from "ioredis";
+import { Redis, ReplyError } from "ioredis";
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where a connection goes to; with sentinels: to whichever server they say is the primary. */
+export type RedisPlace =
+  | { readonly url: string }
+  | HostAndPort
+  | { readonly sentinels: readonly HostAndPort[]; readonly name: string };
 
 export interface RedisLinkOptions {
-  /** `redis://host:port[/database]` */
-  readonly url: string;
+  readonly place: RedisPlace;
   readonly password?: string | undefined;
   /** Told to the server, for people who look there. */
   readonly name: string;
   /** To be done on every new connection before it is used. */
-  readonly prepare: (redis: Redis) => Promise<void>;
+  readonly prepare?: ((redis: Redis) => Promise<void>) | undefined;
+  /** The link has become usable. */
+  readonly onUsable: () => void;
   readonly log: Logger;
 }
 
@@ -17,93 +29,119 @@ export interface RedisLinkOptions {
 const silenceMs = 3000;
 const pingEveryMs = 1000;
 
-/** The time is over, or the link is closed, and nothing has been sent. */
-export class RedisAwayError extends Error {
-  override readonly name = "RedisAwayError";
-}
-
 export class RedisLink implements AsyncDisposable {
   readonly redis: Redis;
+  readonly #options: RedisLinkOptions;
   readonly #pinging: ReturnType<typeof setInterval>;
-  /** Called with true when usable and with false when closed, in the order of their coming. */
-  #waiting = new Set<(usable: boolean) => void>();
-  #usable = false;
+  #connection: object | undefined;
+  #down = false;
   #closed = false;
 
-  constructor({ url, password, name, prepare, log }: RedisLinkOptions) {
-    const redis = new Redis(url, {
+  constructor(options: RedisLinkOptions) {
+    this.#options = options;
+    const { place, password, name, log } = options;
+    const settings = {
       ...(password === undefined ? {} : { password }),
       connectionName: name,
       connectTimeout: silenceMs,
       socketTimeout: silenceMs,
-      retryStrategy: (attempt) => Math.min(50 * attempt, 1000),
+      retryStrategy: (attempt: number) => Math.min(50 * attempt, 1000),
       // What cannot be sent now, or was not answered when the connection broke, fails at once: what happens then is
       // decided by the caller, who knows the difference.
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
       autoResubscribe: false,
-    });
-    let down = false;
+    };
+    const redis = this.redis = "url" in place
+      ? new Redis(place.url, settings)
+      : "host" in place
+      ? new Redis({ ...settings, host: place.host, port: place.port })
+      : new Redis({
+        ...settings,
+        sentinels: place.sentinels.map(({ host, port }) => ({ host, port })),
+        name: place.name,
+        sentinelCommandTimeout: 1000,
+        sentinelRetryStrategy: () => 200,
+      });
     redis.on("error", (error: Error) => {
-      if (!down) log.warn("{name}: Redis is out of reach: {error}", { name, error });
-      down = true;
+      if (!this.#down) log.warn("{name}: Redis is out of reach: {error}", { name, error });
+      this.#down = true;
     });
-    redis.on("close", () => this.#usable = false);
-    redis.on("ready", async () => {
-      try {
-        await prepare(redis);
-      } catch (error) {
-        log.warn("{name}: the new connection could not be prepared: {error}", { name, error });
-        // A reconnect tries anew; one that is under way already does so by itself.
-        if (redis.status === "ready") redis.disconnect(true);
-        return;
-      }
-      if (redis.status !== "ready") return;
-      if (down) log.info("{name}: Redis is back", { name });
-      down = false;
-      this.#usable = true;
-      this.#settle(true);
-    });
-    this.redis = redis;
+    redis.on("close", () => this.#connection = undefined);
+    redis.on("ready", () => void this.prepare());
     // Also a connection on which nothing is asked must notice that the server is gone.
-    this.#pinging = setInterval(() => void redis.ping().catch(() => {}), pingEveryMs);
+    this.#pinging = setInterval(() => {
+      if (redis.status === "ready") redis.ping().catch(() => {});
+    }, pingEveryMs);
   }
 
   get usable(): boolean {
-    return this.#usable;
+    return this.connection !== undefined;
   }
 
-  /**
-   * Resolves when the link is usable. Those who wait go on in the order in which they came.
-   * @param deadline on the clock of `performance.now()`
-   * @throws {RedisAwayError}
-   */
-  async ready(deadline: number): Promise<void> {
-    if (this.#usable) return;
-    if (this.#closed) throw new RedisAwayError("the connection to Redis is closed");
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const settle = (usable: boolean) => {
-      this.#waiting.delete(settle);
-      clearTimeout(timer);
-      if (usable) resolve();
-      else reject(new RedisAwayError("Redis is out of reach"));
-    };
-    const timer = setTimeout(() => settle(false), Math.max(0, deadline - performance.now()));
-    this.#waiting.add(settle);
-    await promise;
+  /** Another object for every new connection; undefined while there is none that can be written to at this moment. */
+  get connection(): object | undefined {
+    // The status lags behind the socket.
+    if (this.redis.status !== "ready" || !this.redis.stream.writable) return undefined;
+    return this.#connection;
+  }
+
+  /** Prepares the present connection, again where that has been done before. */
+  async prepare(): Promise<void> {
+    const { redis } = this;
+    const { name, log, onUsable, prepare } = this.#options;
+    this.#connection = undefined;
+    const connection = {};
+    try {
+      await prepare?.(redis);
+    } catch (error) {
+      if (this.#closed) return;
+      log.warn("{name}: the connection could not be prepared: {error}", { name, error });
+      this.reconnect();
+      return;
+    }
+    if (this.#closed || redis.status !== "ready") return;
+    if (this.#down) log.info("{name}: Redis is back", { name });
+    this.#down = false;
+    this.#connection = connection;
+    onUsable();
+  }
+
+  /** Gives the connection up for a new one; nothing to do where that is already under way. */
+  reconnect(): void {
+    this.#connection = undefined;
+    if (!this.#closed && this.redis.status === "ready") this.redis.stream.destroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#usable = false;
+    this.#connection = undefined;
     clearInterval(this.#pinging);
-    this.#settle(false);
+    const { redis } = this;
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
+    redis.once("end", resolve);
+    // One that waits for its next attempt never ends: it is as good as ended.
+    if (redis.status === "reconnecting" || redis.status === "end") resolve();
     // Not `quit`: it waits for a server that may be frozen.
-    this.redis.disconnect();
+    redis.disconnect();
+    redis.stream?.destroy();
+    await ended;
   }
+}
 
-  #settle(usable: boolean): void {
-    for (const settle of [...this.#waiting]) settle(usable);
-  }
+/**
+ * What to think of a command that failed. `refused`: the server will not do it. `elsewhere`: this server is not, not yet or no
+ * longer the one to ask. `unprepared`: it has lost the scripts. In these three cases nothing has been done.
+ * `lost`: nobody knows.
+ */
+export type Failure = "refused" | "elsewhere" | "unprepared" | "lost";
+
+export function failureOf(error: unknown): Failure {
+  if (!(error instanceof ReplyError)) return "lost";
+  const { message } = error as Error;
+  if (message.startsWith("NOSCRIPT")) return "unprepared";
+  return /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY|MASTERDOWN|LOADING)\b/.test(message)
+    ? "elsewhere"
+    : "refused";
 }

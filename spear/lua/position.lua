@@ -1,14 +1,17 @@
--- Where a target is. One that nobody has used yet begins here, and so does one that is behind what a node has seen
--- of the same epoch: it has lost data, and a seq must not be given twice in an epoch.
--- KEYS 1 state of the target (hash)   2 log of the target (stream)
--- ARGV 1 epoch known to the node      2 seq known to the node   3 a new epoch   4 state ms
+-- Where a target is. One that nobody has used yet begins here; one that is behind what a node has seen of the same
+-- epoch has lost data and begins a new epoch, because a seq must not be given twice in one.
+-- KEYS 1 state of the target (hash, see publish.lua)   2 log of the target (stream)
+-- ARGV 1 epoch known to the node      2 seq known to the node   3 a new epoch   4 this server's name   5 state ms
 -- Returns epoch, seq.
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen')
 local epoch, seq = state[1], tonumber(state[2])
-if not epoch or (epoch == ARGV[1] and seq < tonumber(ARGV[2])) then
+if not epoch then
   epoch, seq = ARGV[3], 0
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq)
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'gen', 1, 'home', ARGV[4])
+elseif epoch == ARGV[1] and seq < tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'seq', 0, 'gen', state[3] + 1, 'before', epoch, 'home', ARGV[4])
+  epoch, seq = ARGV[3], 0
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return { epoch, seq }

@@ -1,50 +1,66 @@
 -- Counts, keeps and sends out one message, atomically.
--- KEYS 1 state of the target (hash: epoch, seq, and per node <session>:<number> of its last publication)
---      2 log of the target (stream; the entry of seq n has the id n-0; fields: i id, b body, t Unix ms)
+-- KEYS 1 state of the target (hash: epoch, seq, gen: ordinal of the epoch, before: the epoch before it, home: the
+--        server that counts, and n:<node>: "<session>:<number>", that node's last publication)
+--      2 log of the target (stream: message seq of the epoch gen has the id <gen>-<seq>; i id, b body, t Unix ms)
 --      3 optional: what is remembered of the idempotency key, "<id> <epoch> <seq>"
 -- ARGV 1 message id     2 body             3 node        4 session of the node   5 number of the publication
---      6 a new epoch    7 history size     8 history ms  9 state ms             10 PUBLISH or SPUBLISH
---      11 channel
--- Returns id, epoch, seq.
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', ARGV[3])
-local epoch, seq, last = state[1], tonumber(state[2]), state[3]
+--      6 1: has been sent before           7 a new epoch 8 this server's name    9 history size
+--     10 history ms     11 state ms       12 PUBLISH or SPUBLISH                13 channel
+-- Returns id, epoch, seq. Errors: OVERTAKEN nothing has happened, FORGOTTEN it happened or not.
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen', 'before', 'home', 'n:' .. ARGV[3])
+local epoch, seq, gen, before, home = state[1], tonumber(state[2]), tonumber(state[3]), state[4], state[5]
 
 if KEYS[3] then
-  local before = redis.call('GET', KEYS[3])
-  if before then
-    local id, itsEpoch, itsSeq = string.match(before, '(%S+) (%S+) (%S+)')
+  local first = redis.call('GET', KEYS[3])
+  if first then
+    local id, itsEpoch, itsSeq = string.match(first, '(%S+) (%S+) (%S+)')
     return { id, itsEpoch, tonumber(itsSeq) }
   end
 end
 
--- A node numbers its publications. One that is not newer than its last here is a repetition after a broken
--- connection, or an original that was overtaken by its repetition: it may be in the log already.
-local session, number = string.match(last or '', '(.+):(%d+)$')
-if epoch and session == ARGV[4] and tonumber(ARGV[5]) <= tonumber(number) and tonumber(ARGV[7]) > 0 then
-  for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[7])) do
-    if entry[2][2] == ARGV[1] then
-      return { ARGV[1], epoch, tonumber(string.match(entry[1], '%d+')) }
-    end
+-- A node numbers its publications and sends them in order. One that is not newer than its last here is late: an
+-- original that its own repetition, or a later one, has overtaken; or a repetition of one that may have been done.
+local session, number = string.match(state[6] or '', '(.+):(%d+)$')
+if epoch and session == ARGV[4] and tonumber(ARGV[5]) <= tonumber(number) then
+  if ARGV[6] ~= '1' then
+    return redis.error_reply('OVERTAKEN a later publication of this node has been counted')
   end
-else
-  number = ARGV[5]
+  local last, step = '+', 100
+  for _ = 1, math.ceil(tonumber(ARGV[9]) / step) do
+    local entries = redis.call('XREVRANGE', KEYS[2], last, '-', 'COUNT', step)
+    for _, entry in ipairs(entries) do
+      if entry[2][2] == ARGV[1] then
+        local itsGen, itsSeq = string.match(entry[1], '(%d+)-(%d+)')
+        local itsEpoch = tonumber(itsGen) == gen and epoch or tonumber(itsGen) == gen - 1 and before
+        if itsEpoch then return { ARGV[1], itsEpoch, tonumber(itsSeq) } end
+      end
+    end
+    if #entries < step then break end
+    last = '(' .. entries[step][1]
+  end
+  return redis.error_reply('FORGOTTEN what became of this publication is not kept')
 end
 
 if not epoch then
-  epoch, seq = ARGV[6], 0
+  epoch, seq, gen = ARGV[7], 0, 1
   redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'gen', gen, 'home', ARGV[8])
+elseif home ~= ARGV[8] then
+  -- Another server counts on: it may lack what its predecessor has sent out, so it must not go on with the epoch.
+  before, epoch, seq, gen = epoch, ARGV[7], 0, gen + 1
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'gen', gen, 'before', before, 'home', ARGV[8])
 end
 seq = seq + 1
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, ARGV[3], ARGV[4] .. ':' .. number)
-redis.call('PEXPIRE', KEYS[1], ARGV[9])
-if tonumber(ARGV[7]) > 0 then
+redis.call('HSET', KEYS[1], 'seq', seq, 'n:' .. ARGV[3], ARGV[4] .. ':' .. ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[11])
+if tonumber(ARGV[9]) > 0 then
   local time = redis.call('TIME')
   local ms = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], seq .. '-0', 'i', ARGV[1], 'b', ARGV[2], 't', ms)
-  redis.call('PEXPIRE', KEYS[2], ARGV[8])
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[9], gen .. '-' .. seq, 'i', ARGV[1], 'b', ARGV[2], 't', ms)
+  redis.call('PEXPIRE', KEYS[2], ARGV[10])
 end
 if KEYS[3] then
-  redis.call('SET', KEYS[3], ARGV[1] .. ' ' .. epoch .. ' ' .. seq, 'PX', ARGV[8])
+  redis.call('SET', KEYS[3], ARGV[1] .. ' ' .. epoch .. ' ' .. seq, 'PX', ARGV[10])
 end
-redis.call(ARGV[10], ARGV[11], epoch .. ' ' .. seq .. ' ' .. ARGV[2])
+redis.call(ARGV[12], ARGV[13], epoch .. ' ' .. seq .. ' ' .. ARGV[2])
 return { ARGV[1], epoch, seq }
