@@ -12,7 +12,8 @@ export interface Minions extends AsyncDisposable {
   readonly address: string;
 }
 
-const services = ["ticket", "spear", "idgen", "idgen-standby", "stat", "minions"];
+/** `idgen-node` lists all idgens, `idgen` only those that issue ids. */
+const services = ["ticket", "spear", "idgen-node", "stat", "minions"];
 
 /** @throws {ConfigError} {@linkcode Error} when the port is taken or the registry out of reach. */
 export async function startMinions(

@@ -50,6 +50,8 @@ export const spearSchema = z.strictObject({
   gatherMs: z.number().min(0).max(100)
     .describe("under load a message waits so long at most to leave together with others"),
   publishMs: z.int().min(100).describe("time within which a message is accepted or refused"),
+  drainMs: z.int().min(0).max(3_600_000)
+    .describe("time over which the clients of a stopping node move to others"),
   reportMs: z.int().min(50).describe("how often stat is told who is here"),
 });
 

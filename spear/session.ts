@@ -5,6 +5,8 @@ import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
 import type { Frame } from "./fanout.ts";
 import type { Hub, Join, Member } from "./hub.ts";
 import type { IdSource } from "./ids.ts";
+import type { Presence, PresenceChange } from "./presence.ts";
+import { RateLimit } from "./rate_limit.ts";
 import type { Roster } from "./roster.ts";
 import {
   type Argument,
@@ -41,16 +43,36 @@ export interface SessionContext {
   readonly usersOfGroup: (groupId: string) => Promise<string[]>;
   /** @throws {EventError} when the tokens do not fit. */
   readonly authenticate: (claims: Argument<"auth">) => Promise<void>;
-  readonly limits: { readonly groupsPerConnection: number };
+  readonly limits: SessionLimits;
+  /** Tells members of groups who ask for it that users came or went. */
+  readonly presence: Presence;
   /** How long a message can be recovered; 0: not at all. */
   readonly historyMs: number;
   readonly log: Logger;
 }
 
+export interface SessionLimits {
+  readonly groupsPerConnection: number;
+  readonly connectionsPerUser: number;
+  readonly messagesPerSecond: number;
+}
+
+/** Events of one connection that may be under way at once; who sends more does not wait for answers. */
+const maxEventsUnderWay = 1000;
+
 interface User {
   readonly id: string;
+  readonly token2: string;
+}
+
+/** The argument of the event `move`: where to go, with what, and when. */
+export interface Move {
+  /** Connections of a node move one after the other. */
+  readonly delayMs: number;
+  readonly addr: string;
   readonly name: string;
-  readonly appType: string;
+  /** token2 for the new address. */
+  readonly token: string;
 }
 
 export class Session implements Member {
@@ -61,10 +83,13 @@ export class Session implements Member {
   #closed = false;
   /** Set while an event is under way that later ones depend on. */
   #barrier: Promise<void> | undefined;
+  #eventsUnderWay = 0;
+  readonly #rate: RateLimit;
 
   constructor(connection: Connection, node: SessionContext) {
     this.#connection = connection;
     this.#node = node;
+    this.#rate = new RateLimit(node.limits.messagesPerSecond);
   }
 
   get userId(): string | undefined {
@@ -83,14 +108,36 @@ export class Session implements Member {
     this.#connection.emit("missed", missedEvent(target, epoch, from, to));
   }
 
+  /** Asks the client to go elsewhere. It may not know the event: {@linkcode disconnect} it in the end. */
+  move(move: Omit<Move, "token">): void {
+    if (this.#user !== undefined) {
+      this.#connection.emit("move", { ...move, token: this.#user.token2 });
+    }
+  }
+
+  disconnect(): void {
+    if (!this.#closed) this.#connection.close();
+  }
+
+  presence(change: PresenceChange): void {
+    this.#connection.emit("presence", change);
+  }
+
   /**
    * Works on one event and calls `reply` at most once: not at all when the connection ended or the outcome is not
    * known. Events take effect in the order they came; those behind an `auth` or a `subscribe` wait for it.
    */
   async handle(event: string, raw: unknown, reply: (result: Result) => void): Promise<void> {
-    while (this.#barrier !== undefined) await this.#barrier;
-    if (this.#closed) return;
+    this.#eventsUnderWay++;
     try {
+      if (this.#eventsUnderWay > maxEventsUnderWay) {
+        throw new EventError(
+          code.logicError,
+          `${event}: not accepted: ${maxEventsUnderWay} events are under way on this connection`,
+        );
+      }
+      while (this.#barrier !== undefined) await this.#barrier;
+      if (this.#closed) return;
       if (event !== "auth" && this.#user === undefined) {
         throw new EventError(code.logicError, `${event}: not authenticated`, { fatal: true });
       }
@@ -108,6 +155,8 @@ export class Session implements Member {
       const told = this.#toEventError(event, error);
       reply(told.result());
       if (told.fatal) this.#connection.close();
+    } finally {
+      this.#eventsUnderWay--;
     }
   }
 
@@ -159,16 +208,26 @@ export class Session implements Member {
         );
       }
       await this.#node.authenticate(claims);
+      const { connectionsPerUser } = this.#node.limits;
+      if (
+        this.#user === undefined &&
+        this.#node.hub.members(userTarget(claims.id)).size >= connectionsPerUser
+      ) {
+        throw new EventError(
+          code.logicError,
+          `auth: user ${claims.id} has ${connectionsPerUser} connections to this node already`,
+        );
+      }
     } catch (error) {
       if (!(error instanceof EventError)) throw error;
       throw new EventError(error.errorCode, error.message, { fatal: true });
     }
-    const { id, name, appType, since } = claims;
+    const { id, since } = claims;
     const known = this.#user !== undefined;
     const join = await this.#node.hub.join(userTarget(id), this, since);
     if (this.#closed) return this.#abandon(userTarget(id), join);
     if (!known) {
-      this.#user = { id, name, appType };
+      this.#user = { id, token2: claims.token2 };
       if (this.#node.hub.members(userTarget(id)).size === 0) this.#node.roster.userJoined(id);
     }
     for (const frame of join.missed) this.send(frame);
@@ -179,7 +238,7 @@ export class Session implements Member {
   async #subscribe(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const { value, raw: argument } = parseArgument("subscribe", raw);
     this.#requireSelf("subscribe", value.userId);
-    const wanted = new Map(value.subscribeGroups.map((group) => [group.id, group.since]));
+    const wanted = new Map(value.subscribeGroups.map((group) => [group.id, group]));
     const added = [...wanted.keys()].filter((id) => !this.#groups.has(id)).length;
     const limit = this.#node.limits.groupsPerConnection;
     if (this.#groups.size + added > limit) {
@@ -191,10 +250,10 @@ export class Session implements Member {
       );
     }
     const outcomes = await Promise.allSettled(
-      [...wanted].map(async ([id, since]) => ({
-        id,
-        join: await this.#node.hub.join(groupTarget(id), this, since),
-      })),
+      [...wanted.values()].map(async ({ id, since, presence }) => {
+        if (presence) await this.#node.presence.watch(id, this);
+        return { id, join: await this.#node.hub.join(groupTarget(id), this, since) };
+      }),
     );
     const joins = outcomes.flatMap((outcome) =>
       outcome.status === "fulfilled" ? [outcome.value] : []
@@ -202,6 +261,9 @@ export class Session implements Member {
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (this.#closed || failed !== undefined) {
       for (const { id, join } of joins) this.#abandon(groupTarget(id), join);
+      for (const id of wanted.keys()) {
+        if (this.#closed || !this.#groups.has(id)) this.#node.presence.unwatch(id, this);
+      }
       if (failed !== undefined) throw failed.reason;
       return;
     }
@@ -225,6 +287,12 @@ export class Session implements Member {
 
   async #msg(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const { type, targetId, content, clientMsgId } = parseArgument("msg", raw).value;
+    if (!this.#rate.take(performance.now())) {
+      throw new EventError(
+        code.logicError,
+        `msg: not accepted: more than ${this.#node.limits.messagesPerSecond} messages a second`,
+      );
+    }
     const fromId = this.#user?.id ?? "";
     const id = await this.#node.ids.next();
     const createTime = Date.now();
@@ -265,6 +333,7 @@ export class Session implements Member {
   #leaveGroup(group: string): void {
     if (!this.#groups.delete(group)) return;
     this.#node.hub.leave(groupTarget(group), this);
+    this.#node.presence.unwatch(group, this);
     if (!this.#otherSessionHas(group)) this.#node.roster.groupLeft(group, this.#user?.id ?? "");
   }
 

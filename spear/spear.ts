@@ -4,16 +4,19 @@ import { type Node, type NodeOverrides, openNode } from "@gru/shared/node";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { type StatContract, statContract } from "@gru/stat/contract";
+import { Ring } from "@gru/ticket/contract";
 import { type TokenScheme, tokenScheme } from "@gru/ticket/token";
 import type { Broker, BrokerSink } from "./broker.ts";
 import { MemoryBus } from "./broker_memory.ts";
 import { RedisBroker } from "./broker_redis.ts";
 import type { SpearConfig } from "./config.ts";
-import { clientAddress } from "./contract.ts";
+import { clientAddress, spearNodes, spearService } from "./contract.ts";
+import { drain } from "./drain.ts";
 import { FanOut } from "./fanout.ts";
 import { Gateway } from "./gateway.ts";
 import { Hub } from "./hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
+import { Presence } from "./presence.ts";
 import { startReporter } from "./reporter.ts";
 import { type Delta, Roster } from "./roster.ts";
 import type { Session } from "./session.ts";
@@ -60,6 +63,11 @@ export async function startSpear(
   const broker = stack.use(openBroker(config, overrides, node, hub));
   hub.connect(broker);
 
+  const usersOfGroup = async (groupId: string) =>
+    stat === undefined
+      ? usersHere(hub, groupId)
+      : (await stat.any.usersOfGroup({ groupId })).userIds;
+  const presence = stack.use(new Presence({ usersOfGroup, periodMs: config.reportMs / 2, log }));
   const roster = new Roster();
   const scheme = tokenScheme(config.auth);
   const gateway = stack.use(
@@ -76,10 +84,8 @@ export async function startSpear(
         broker,
         ids,
         roster,
-        usersOfGroup: async (groupId) =>
-          stat === undefined
-            ? usersHere(hub, groupId)
-            : (await stat.any.usersOfGroup({ groupId })).userIds,
+        usersOfGroup,
+        presence,
         authenticate: (claims) => authenticate(scheme, claims),
         limits: config.limits,
         historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
@@ -104,6 +110,11 @@ export async function startSpear(
     await node.serve({ port: monitorPort, ready: () => ({ broker: broker.connected }) }),
   );
   const address = config.advertise ?? `http://${config.host}:${gateway.port}`;
+  const others = await watchOthers(node, stack);
+  stack.defer(() => {
+    gateway.refuse("this node is stopping");
+    return drain({ sessions: gateway.sessions, placeOf: others, drainMs: config.drainMs });
+  });
   // Registered last and taken back first: who finds this node can connect to it.
   stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address }));
 
@@ -138,6 +149,17 @@ function openBroker(
     { url: redis, password: redisPassword, node: node.name, history, publishMs, log: node.log },
     sink,
   );
+}
+
+/** Where a user belongs when this node is gone. */
+async function watchOthers(node: Node, stack: AsyncDisposableStack) {
+  let ring = new Ring([]);
+  stack.use(
+    await node.registry.watch(spearService, ({ instances }) => {
+      ring = new Ring(spearNodes(instances).filter(({ name }) => name !== node.name));
+    }),
+  );
+  return (userId: string) => ring.order(userId)[0];
 }
 
 async function authenticate(scheme: TokenScheme, claims: Argument<"auth">): Promise<void> {

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { secret } from "@gru/shared/config";
 import { type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
-import { clientAddress, spearService } from "@gru/spear/contract";
+import { spearNodes, spearService } from "@gru/spear/contract";
 import { ticketApp } from "./app.ts";
 import type { RingNode } from "./ring.ts";
 import { schemeNames, tokenScheme } from "./token.ts";
@@ -39,10 +39,7 @@ export async function startTicket(
   // A view that is stale still holds the last known nodes: better a ticket that may fail than none.
   stack.use(
     await node.registry.watch(spearService, ({ instances }) => {
-      spears = instances.flatMap(({ name, addresses }) => {
-        const addr = addresses[clientAddress];
-        return addr === undefined ? [] : [{ name, addr }];
-      });
+      spears = spearNodes(instances);
     }),
   );
   const app = ticketApp({

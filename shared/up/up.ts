@@ -70,7 +70,8 @@ export async function startUp({ host, ports, log }: UpConfig): Promise<Up> {
   );
 
   const spearConfigs = [ports.spear1, ports.spear2].map((port, i) =>
-    profile("spear", spearSchema, port, { id: i + 1, mode: "single" })
+    // When all stop together there is nowhere to move to.
+    profile("spear", spearSchema, port, { id: i + 1, mode: "single", drainMs: 0 })
   );
   const [first] = spearConfigs;
   const shared = {
