@@ -1,32 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { loadConfig } from "@gru/shared/config";
 import { waitFor } from "@gru/shared/testing";
-import { spearSchema } from "./config.ts";
-import { startSpear } from "./spear.ts";
-import { dialects, type Json, TestClient } from "./test_client.ts";
+import { authenticated, modern, old, singleSpear } from "./spear_testing.ts";
+import { type Json, TestClient } from "./test_client.ts";
 import { code } from "./wire.ts";
-
-function single(flags: Record<string, string | number> = {}, salt?: string) {
-  return startSpear(loadConfig({
-    program: "spear",
-    schema: spearSchema,
-    profiles: new URL("./profiles/", import.meta.url),
-    args: Object.entries({ mode: "single", port: 0, ...flags })
-      .map(([key, value]) => `--${key}=${value}`),
-    environment: (name) => name === "GRU_SALT_TOSPEAR" ? salt : undefined,
-  }));
-}
-
-const [modern, old] = dialects;
-if (modern === undefined || old === undefined) throw new Error("no dialects");
-
-async function authenticated(address: string, id: number | string = 1, dialect = modern) {
-  const client = await TestClient.connect(address, dialect ?? modern!);
-  const result = await client.request("auth", { id });
-  assert.equal(result.success, true, JSON.stringify(result));
-  return client;
-}
 
 function assertError(result: Json, errorCode: number, message: RegExp): void {
   assert.equal(result.success, false, JSON.stringify(result));
@@ -86,7 +63,7 @@ const bad: readonly (readonly [string, unknown, number, RegExp])[] = [
 ];
 
 Deno.test("every bad event is answered by its error, and the connection lives on", async (t) => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address);
   for (const [event, argument, errorCode, message] of bad) {
     await t.step(`${event} ${JSON.stringify(argument)?.slice(0, 60)}`, async () => {
@@ -97,7 +74,7 @@ Deno.test("every bad event is answered by its error, and the connection lives on
 });
 
 Deno.test("an old client is told of a bad event by the result event", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address, 1, old);
   client.send("msg", "no JSON");
   assertError(await client.next("msg_result"), 1003, /expected JSON, got "no JSON"/);
@@ -107,10 +84,10 @@ Deno.test("an old client is told of a bad event by the result event", async () =
 
 for (const event of ["subscribe", "unsubscribe", "msg", "online", "nonsense"]) {
   Deno.test(`${event} before auth is answered by an error and a disconnect, and has no effect`, async () => {
-    await using spear = await single();
+    await using spear = await singleSpear();
     await using witness = await authenticated(spear.address, 2);
     await witness.request("subscribe", { userId: 2, subscribeGroups: [{ id: 10 }] });
-    await using client = await TestClient.connect(spear.address, modern!);
+    await using client = await TestClient.connect(spear.address, modern);
     const argument = event === "msg"
       ? { type: 1, target: { id: 10 }, content: "x" }
       : { userId: 1, subscribeGroups: [{ id: 10 }] };
@@ -122,7 +99,7 @@ for (const event of ["subscribe", "unsubscribe", "msg", "online", "nonsense"]) {
 }
 
 Deno.test("auth with a bad id or wrong tokens is answered by 1003 and a disconnect", async (t) => {
-  await using spear = await single({ "auth.scheme": "gru" }, "salt");
+  await using spear = await singleSpear({ "auth.scheme": "gru" }, {}, { GRU_SALT_TOSPEAR: "salt" });
   for (
     const [claims, message] of [
       [{ id: 0, name: "x" }, /auth\.id.*got 0/],
@@ -143,7 +120,7 @@ Deno.test("auth with a bad id or wrong tokens is answered by 1003 and a disconne
     ] as const
   ) {
     await t.step(JSON.stringify(claims) ?? "nothing", async () => {
-      await using client = await TestClient.connect(spear.address, modern!);
+      await using client = await TestClient.connect(spear.address, modern);
       assertError(await client.request("auth", claims), 1003, message);
       await client.closed;
     });
@@ -151,7 +128,7 @@ Deno.test("auth with a bad id or wrong tokens is answered by 1003 and a disconne
 });
 
 Deno.test("auth again as the same user is harmless, as another one is refused", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address, 7);
   assert.equal((await client.request("auth", { id: "7" })).success, true);
   assertError(await client.request("auth", { id: 8 }), 1003, /already authenticated as 7/);
@@ -159,8 +136,8 @@ Deno.test("auth again as the same user is harmless, as another one is refused", 
 });
 
 Deno.test("events sent right behind auth wait for it", async () => {
-  await using spear = await single();
-  await using client = await TestClient.connect(spear.address, old!);
+  await using spear = await singleSpear();
+  await using client = await TestClient.connect(spear.address, old);
   client.send("auth", JSON.stringify({ id: 1 }));
   client.send("subscribe", JSON.stringify({ userId: 1, subscribeGroups: [{ id: 10 }] }));
   client.send("msg", JSON.stringify({ type: 1, target: { id: 10 }, content: "x" }));
@@ -171,7 +148,7 @@ Deno.test("events sent right behind auth wait for it", async () => {
 });
 
 Deno.test('subscribing twice gives each message once, and 10 and "10" are one group', async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address);
   for (const id of [10, "10"]) {
     await client.request("subscribe", { userId: 1, subscribeGroups: [{ id }, { id: 10 }] });
@@ -188,7 +165,7 @@ Deno.test('subscribing twice gives each message once, and 10 and "10" are one gr
 });
 
 Deno.test("ids beyond what a JSON number holds stay exact, as strings", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   const id = "9223372036854775807";
   await using client = await authenticated(spear.address, id);
   await client.request("subscribe", { userId: id, subscribeGroups: [{ id: "room:ä" }] });
@@ -199,7 +176,7 @@ Deno.test("ids beyond what a JSON number holds stay exact, as strings", async ()
 });
 
 Deno.test("a client that was away gets what it missed, in order, before its result", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using sender = await authenticated(spear.address, 1);
   const say = (content: string) => sender.request("msg", { type: 1, target: { id: 10 }, content });
   const subscribe = { userId: 2, subscribeGroups: [{ id: 10 }] };
@@ -226,7 +203,7 @@ Deno.test("a client that was away gets what it missed, in order, before its resu
 });
 
 Deno.test("a client is told when history does not reach back to what it saw last", async () => {
-  await using spear = await single({ "history.size": 3 });
+  await using spear = await singleSpear({ "history.size": 3 });
   await using client = await authenticated(spear.address, 1);
   const join = (since?: object) =>
     client.request("subscribe", { userId: 1, subscribeGroups: [{ id: 10, since }] });
@@ -243,13 +220,13 @@ Deno.test("a client is told when history does not reach back to what it saw last
 });
 
 Deno.test("the user's own messages are recovered by since on auth", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using sender = await authenticated(spear.address, 1);
   const { data } = await sender.request("msg", { type: 0, target: { id: 2 }, content: "first" });
   for (const content of ["a", "b"]) {
     await sender.request("msg", { type: 0, target: { id: 2 }, content });
   }
-  await using client = await TestClient.connect(spear.address, modern!);
+  await using client = await TestClient.connect(spear.address, modern);
   const since = { epoch: data.epoch, seq: data.seq };
   const result = await client.request("auth", { id: 2, since });
   assert.deepEqual(result.data, { epoch: data.epoch, seq: 3, recovered: true });
@@ -257,7 +234,7 @@ Deno.test("the user's own messages are recovered by since on auth", async () => 
 });
 
 Deno.test("a message with a clientMsgId is accepted once, however often it is sent", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address);
   const message = { type: 0, target: { id: 1 }, content: "x", clientMsgId: "m1" };
   const first = await client.request("msg", message);
@@ -268,7 +245,7 @@ Deno.test("a message with a clientMsgId is accepted once, however often it is se
 });
 
 Deno.test("a connection is in no more groups than the profile allows", async () => {
-  await using spear = await single({ "limits.groupsPerConnection": 2 });
+  await using spear = await singleSpear({ "limits.groupsPerConnection": 2 });
   await using client = await authenticated(spear.address);
   const join = (...ids: number[]) =>
     client.request("subscribe", { userId: 1, subscribeGroups: ids.map((id) => ({ id })) });
@@ -278,7 +255,7 @@ Deno.test("a connection is in no more groups than the profile allows", async () 
 });
 
 Deno.test("a packet beyond the limit closes its connection and no other", async () => {
-  await using spear = await single({ "limits.payloadBytes": 2000 });
+  await using spear = await singleSpear({ "limits.payloadBytes": 2000 });
   await using other = await authenticated(spear.address, 2);
   await using client = await authenticated(spear.address, 1);
   client.send("msg", { type: 0, target: { id: 2 }, content: "x".repeat(3000) });
@@ -288,15 +265,15 @@ Deno.test("a packet beyond the limit closes its connection and no other", async 
 });
 
 Deno.test("a connection that does not authenticate in time is closed", async () => {
-  await using spear = await single({ "limits.authMs": 200 });
-  await using silent = await TestClient.connect(spear.address, modern!);
+  await using spear = await singleSpear({ "limits.authMs": 200 });
+  await using silent = await TestClient.connect(spear.address, modern);
   await using client = await authenticated(spear.address);
   await silent.closed;
   assert.equal((await client.request("online", 10)).success, true);
 });
 
 Deno.test("whatever JSON is thrown at any event, the spear answers and lives on", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address);
   const like = fc.record({
     type: fc.oneof(fc.constantFrom(0, 1), fc.jsonValue()),
@@ -329,7 +306,7 @@ Deno.test("whatever JSON is thrown at any event, the spear answers and lives on"
   const claims = fc.oneof(fc.jsonValue(), fc.record({ id: fc.jsonValue(), name: fc.jsonValue() }));
   await fc.assert(
     fc.asyncProperty(claims, async (claims) => {
-      await using stranger = await TestClient.connect(spear.address, modern!);
+      await using stranger = await TestClient.connect(spear.address, modern);
       const result = await stranger.request("auth", claims);
       if (!result.success) {
         assert.equal(result.errorCode, code.parameterError);
@@ -342,7 +319,7 @@ Deno.test("whatever JSON is thrown at any event, the spear answers and lives on"
 });
 
 Deno.test("an argument nested without end is refused, and the spear lives on", async () => {
-  await using spear = await single();
+  await using spear = await singleSpear();
   await using client = await authenticated(spear.address, 1, old);
   const deep = "[".repeat(40_000) + "]".repeat(40_000);
   client.send("msg", `{"type":1,"target":{"id":1},"content":"x","more":${deep}}`);

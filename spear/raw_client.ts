@@ -1,0 +1,162 @@
+/**
+ * A socket.io client over a bare TCP socket, WebSocket only: for load, where a full client would be the bottleneck, and for
+ * tests that must misbehave. It knows just what it needs of RFC 6455 and of the protocols above.
+ */
+import { Buffer } from "node:buffer";
+import { connect, type Socket } from "node:net";
+
+export interface RawClientOptions {
+  readonly host: string;
+  readonly port: number;
+  /** From where to connect: one address has no more than 28 000 ports. */
+  readonly localAddress?: string;
+  /**
+   * Each socket.io packet as it came (`20["msg",…]`), as bytes that are valid during the call only. Engine.IO's own packets are
+   * dealt with here.
+   */
+  readonly onPacket: (packet: Buffer) => void;
+  readonly onClose?: () => void;
+}
+
+const opcode = { text: 1, close: 8, ping: 9 } as const;
+/** As the first character of an Engine.IO packet. */
+const engine = { ping: 50, message: 52 } as const;
+
+export class RawClient {
+  readonly #socket: Socket;
+  readonly #options: RawClientOptions;
+  #rest: Buffer | undefined;
+  #closed = false;
+  readonly closed: Promise<void>;
+
+  private constructor(socket: Socket, options: RawClientOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    this.closed = new Promise((resolve) => {
+      socket.on("close", () => {
+        this.#closed = true;
+        options.onClose?.();
+        resolve();
+      });
+    });
+  }
+
+  /** Resolves when the namespace is joined. @throws {Error} with what the server said instead. */
+  static async connect(options: RawClientOptions): Promise<RawClient> {
+    const { host, port, localAddress } = options;
+    const socket = connect({ host, port, ...(localAddress === undefined ? {} : { localAddress }) });
+    socket.setNoDelay(true);
+    await new Promise<void>((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", reject);
+    });
+    let joined = () => {};
+    const client = new RawClient(socket, {
+      ...options,
+      onPacket: (packet) => {
+        // `40{"sid":…}`, once; everything after it is the user's.
+        if (packet[0] === 48) joined();
+        else options.onPacket(packet);
+      },
+    });
+    socket.on("error", () => socket.destroy());
+    socket.write(
+      `GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: ${host}:${port}\r\n` +
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
+    );
+    await new Promise<void>((resolve, reject) => {
+      joined = resolve;
+      let head = Buffer.alloc(0);
+      const onHead = (chunk: Buffer) => {
+        head = Buffer.concat([head, chunk]);
+        const end = head.indexOf("\r\n\r\n");
+        if (end < 0) return;
+        socket.off("data", onHead);
+        if (!head.subarray(0, 12).equals(Buffer.from("HTTP/1.1 101"))) {
+          socket.destroy();
+          return reject(new Error(`no WebSocket at ${host}:${port}: ${head.toString("latin1")}`));
+        }
+        socket.on("data", (data: Buffer) => client.#read(data));
+        client.send("0");
+        client.#read(head.subarray(end + 4));
+      };
+      socket.on("data", onHead);
+      socket.on("close", () => reject(new Error(`${host}:${port} closed the connection`)));
+    });
+    return client;
+  }
+
+  /** A socket.io packet, e.g. `2["msg",{…}]`. */
+  send(packet: string): void {
+    this.#write(opcode.text, `4${packet}`);
+  }
+
+  /** Stops reading; the server is not told. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #write(code: number, text: string): void {
+    if (this.#closed) return;
+    const length = Buffer.byteLength(text);
+    const header = length < 126 ? 6 : length < 65_536 ? 8 : 14;
+    const frame = Buffer.alloc(header + length);
+    frame[0] = 0x80 | code;
+    // The mask is 0: it may be any, and this one leaves the bytes as they are.
+    if (length < 126) {
+      frame[1] = 0x80 | length;
+    } else if (length < 65_536) {
+      frame[1] = 0x80 | 126;
+      frame.writeUInt16BE(length, 2);
+    } else {
+      frame[1] = 0x80 | 127;
+      frame.writeBigUInt64BE(BigInt(length), 2);
+    }
+    frame.write(text, header);
+    this.#socket.write(frame);
+  }
+
+  #read(chunk: Buffer): void {
+    let data = chunk;
+    if (this.#rest !== undefined) {
+      data = Buffer.concat([this.#rest, chunk]);
+      this.#rest = undefined;
+    }
+    let at = 0;
+    while (at + 2 <= data.length) {
+      let length = (data[at + 1] ?? 0) & 127;
+      let start = at + 2;
+      if (length === 126) {
+        start += 2;
+        if (start > data.length) break;
+        length = data.readUInt16BE(at + 2);
+      } else if (length === 127) {
+        start += 8;
+        if (start > data.length) break;
+        length = Number(data.readBigUInt64BE(at + 2));
+      }
+      const end = start + length;
+      if (end > data.length) break;
+      this.#take((data[at] ?? 0) & 15, data, start, end);
+      at = end;
+    }
+    if (at < data.length) this.#rest = at === 0 ? data : data.subarray(at);
+  }
+
+  #take(code: number, data: Buffer, start: number, end: number): void {
+    if (code === opcode.close) return this.close();
+    if (code === opcode.ping) return this.#write(10, data.toString("utf8", start, end));
+    if (code !== opcode.text) return;
+    if (data[start] === engine.message) this.#options.onPacket(data.subarray(start + 1, end));
+    else if (data[start] === engine.ping) this.#write(opcode.text, "3");
+  }
+}

@@ -1,0 +1,39 @@
+/** A spear that is alone, and clients on it: for tests. */
+import assert from "node:assert/strict";
+import { loadConfig } from "@gru/shared/config";
+import { spearSchema } from "./config.ts";
+import { type Spear, type SpearOverrides, startSpear } from "./spear.ts";
+import { type Dialect, dialects, TestClient } from "./test_client.ts";
+
+const [first, second] = dialects;
+if (first === undefined || second === undefined) throw new Error("no dialects");
+export const modern: Dialect = first;
+export const old: Dialect = second;
+
+/** The dev profile in mode single on a free port, with these flags. */
+export function singleSpear(
+  flags: Readonly<Record<string, string | number>> = {},
+  overrides: SpearOverrides = {},
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Spear> {
+  const config = loadConfig({
+    program: "spear",
+    schema: spearSchema,
+    profiles: new URL("./profiles/", import.meta.url),
+    args: Object.entries({ mode: "single", port: 0, drainMs: 0, ...flags })
+      .map(([key, value]) => `--${key}=${value}`),
+    environment: (name) => environment[name],
+  });
+  return startSpear(config, overrides);
+}
+
+export async function authenticated(
+  address: string,
+  id: number | string = 1,
+  dialect: Dialect = modern,
+): Promise<TestClient> {
+  const client = await TestClient.connect(address, dialect);
+  const result = await client.request("auth", { id });
+  assert.equal(result.success, true, JSON.stringify(result));
+  return client;
+}
