@@ -199,11 +199,11 @@ export class RedisBroker implements Broker {
     number: number,
     repeated: boolean,
   ): Promise<Accepted> {
-    const { node, history } = this.#options;
+    const { history } = this.#options;
     const keys = keysOf(target);
     if (idempotencyKey !== undefined) keys.push(`gru:{${target}}:sent:${idempotencyKey}`);
     const [itsId, epoch, seq] = await this.#run<[string, string, number]>(server, "publish", keys, [
-      ...[id, body, node, this.#session, number, repeated ? 1 : 0, newEpoch()],
+      ...[id, body, this.#session, number, repeated ? 1 : 0, newEpoch()],
       ...[this.#homeOf(server), history.size, history.ageMs, this.#stateMs],
       ...[this.#servers.sharded ? "SPUBLISH" : "PUBLISH", channelOf(target)],
     ]);

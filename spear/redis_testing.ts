@@ -53,11 +53,12 @@ export function brokersOver(
   };
 }
 
-/** Passes everything on and counts the bytes that come from the server. */
+/** Passes everything on, counts the bytes that come from the server, and can hold one request back. */
 export class CountingProxy implements AsyncDisposable {
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #connections = new Set<Deno.Conn>();
   readonly #serving: Promise<void>;
+  #held: Held | undefined;
   received = 0;
 
   constructor(port: number) {
@@ -66,6 +67,20 @@ export class CountingProxy implements AsyncDisposable {
 
   get port(): number {
     return this.#listener.addr.port;
+  }
+
+  /** Keeps the next request that contains the word to itself and ends the client's side of that connection. */
+  holdNext(word: string): { readonly sprung: () => boolean; deliver(): Promise<string> } {
+    const answer = Promise.withResolvers<string>();
+    const held: Held = this.#held = { word, request: undefined, server: undefined, answer };
+    return {
+      sprung: () => held.server !== undefined,
+      /** Resolves to what the server answers to it. */
+      deliver: async () => {
+        await held.server?.write(held.request ?? new Uint8Array());
+        return await answer.promise;
+      },
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -80,26 +95,64 @@ export class CountingProxy implements AsyncDisposable {
     for await (const client of this.#listener) {
       const server = await Deno.connect({ hostname: "127.0.0.1", port });
       this.#connections.add(client).add(server);
-      pumps.push(this.#pump(client, server, () => {}));
-      pumps.push(this.#pump(server, client, (bytes) => this.received += bytes));
+      pumps.push(this.#toServer(client, server), this.#toClient(server, client));
     }
     await Promise.all(pumps);
   }
 
-  async #pump(from: Deno.Conn, to: Deno.Conn, count: (bytes: number) => void): Promise<void> {
+  #toServer(client: Deno.Conn, server: Deno.Conn): Promise<void> {
+    return this.#pump(client, server, (chunk) => {
+      const held = this.#held;
+      if (held === undefined || held.server !== undefined) return true;
+      if (!new TextDecoder().decode(chunk).includes(held.word)) return true;
+      held.request = chunk.slice();
+      held.server = server;
+      this.#end(client);
+      return false;
+    });
+  }
+
+  #toClient(server: Deno.Conn, client: Deno.Conn): Promise<void> {
+    return this.#pump(server, client, (chunk) => {
+      this.received += chunk.length;
+      if (this.#held?.server !== server) return true;
+      this.#held.answer.resolve(new TextDecoder().decode(chunk));
+      return false;
+    });
+  }
+
+  /** Passes on what `look` wants to be passed on, until either side ends. */
+  async #pump(
+    from: Deno.Conn,
+    to: Deno.Conn,
+    look: (chunk: Uint8Array) => boolean,
+  ): Promise<void> {
     const buffer = new Uint8Array(65_536);
     try {
       for (let length; (length = await from.read(buffer)) !== null;) {
-        count(length);
-        for (let sent = 0; sent < length;) sent += await to.write(buffer.subarray(sent, length));
+        const chunk = buffer.subarray(0, length);
+        if (!look(chunk)) continue;
+        for (let sent = 0; sent < length;) sent += await to.write(chunk.subarray(sent));
       }
     } catch {
       // Either side went away.
     }
     for (const connection of [from, to]) {
-      if (this.#connections.delete(connection)) connection.close();
+      if (connection !== this.#held?.server) this.#end(connection);
     }
   }
+
+  #end(connection: Deno.Conn): void {
+    if (this.#connections.delete(connection)) connection.close();
+  }
+}
+
+interface Held {
+  readonly word: string;
+  readonly answer: PromiseWithResolvers<string>;
+  request: Uint8Array | undefined;
+  /** Set from when it is held back. */
+  server: Deno.Conn | undefined;
 }
 
 /** Three primaries, and for each a replica where wanted. */
