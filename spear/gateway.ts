@@ -246,13 +246,16 @@ class SocketConnection implements Connection, Sink {
     const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
     socket?.close(closeCode.slowConsumer, "slow consumer");
     conn.close(true);
-    if (socket !== undefined) setTimeout(() => socket.terminate(), lastWordsMs);
+    if (socket === undefined) return;
+    const timer = setTimeout(() => socket.terminate(), lastWordsMs);
+    socket.once("close", () => clearTimeout(timer));
   }
 }
 
 interface WebSocketOfEngine {
   close(code: number, reason: string): void;
   terminate(): void;
+  once(event: "close", listener: () => void): void;
 }
 
 function welcome(request: IncomingMessage, response: ServerResponse): void {

@@ -15,17 +15,6 @@ function up() {
 const [modern] = dialects;
 if (modern === undefined) throw new Error("no dialect");
 
-Deno.test("all five programs in one process do the main job for old clients and new", async (t) => {
-  await using cluster = await up();
-  for (const [i, dialect] of dialects.entries()) {
-    await t.step(
-      dialect.name,
-      () =>
-        playScenario(cluster.addresses.ticket, dialect, { group: 10 + i, firstUser: 1 + 100 * i }),
-    );
-  }
-});
-
 Deno.test("a message to a user reaches all connections of that user, on every node", async () => {
   await using cluster = await up();
   const { ticket, spear1, spear2 } = cluster.addresses;
@@ -74,4 +63,23 @@ Deno.test("minions shows the live nodes", async () => {
   const ready = await fetch(`${cluster.addresses.minions}/readyz`);
   assert.equal(ready.status, 200);
   await ready.body?.cancel();
+});
+
+Deno.test({
+  name: "all five programs in one process do the main job for old clients and new",
+  // socket.io-client 2 leaves timers behind for a few milliseconds; hence also at the end of the file.
+  sanitizeOps: false,
+  fn: async (t) => {
+    await using cluster = await up();
+    for (const [i, dialect] of dialects.entries()) {
+      await t.step(
+        dialect.name,
+        () =>
+          playScenario(cluster.addresses.ticket, dialect, {
+            group: 10 + i,
+            firstUser: 1 + 100 * i,
+          }),
+      );
+    }
+  },
 });
