@@ -20,6 +20,8 @@ export interface Outcome {
   readonly newEpochs: number;
   /** Of a publication, from its call to its end. */
   readonly slowestMs: number;
+  /** Why some were refused or are in doubt, each reason once. */
+  readonly reasons: readonly string[];
 }
 
 const everyMs = 10;
@@ -35,6 +37,7 @@ export class Load {
   readonly #inDoubt = new Set<string>();
   readonly #unsettled = new Set<Promise<void>>();
   #timer: ReturnType<typeof setInterval> | undefined;
+  readonly #reasons = new Set<string>();
   #sent = 0;
   #slowestMs = 0;
 
@@ -116,6 +119,7 @@ export class Load {
       falselyRefused,
       newEpochs,
       slowestMs: Math.round(this.#slowestMs),
+      reasons: [...this.#reasons],
     };
   }
 
@@ -140,6 +144,7 @@ export class Load {
         if (error instanceof NotAcceptedError) this.#refused.add(id);
         else if (error instanceof InDoubtError) this.#inDoubt.add(id);
         else throw error;
+        this.#reasons.add(error.message);
       },
     ).finally(() => {
       this.#slowestMs = Math.max(this.#slowestMs, performance.now() - startedAt);
@@ -162,11 +167,13 @@ export class Load {
 
 /** Prints the outcome as one line of a table. */
 export function report(fault: string, outcome: Outcome): void {
-  const { accepted, refused, inDoubt, lost, doubled, outOfOrder, newEpochs, slowestMs } = outcome;
+  const { accepted, refused, inDoubt, lost, doubled, outOfOrder, newEpochs, slowestMs, reasons } =
+    outcome;
   // deno-lint-ignore no-console
   console.log(
     `${fault}: accepted ${accepted}, refused ${refused}, in doubt ${inDoubt}, lost ${lost}, doubled ${doubled}, ` +
-      `out of order ${outOfOrder}, new epochs ${newEpochs}, slowest answer ${slowestMs} ms`,
+      `out of order ${outOfOrder}, new epochs ${newEpochs}, slowest answer ${slowestMs} ms` +
+      reasons.map((reason) => `, ${reason}`).join(""),
   );
 }
 

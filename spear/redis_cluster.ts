@@ -137,8 +137,10 @@ export class ClusterRedis implements RedisServers {
     redis.on("error", () => {});
     const ended = new Promise((resolve) => redis.once("end", resolve));
     const text = await answered(redis.connect().then(() => redis.call("CLUSTER", "NODES")));
-    redis.disconnect();
-    redis.stream?.destroy();
+    if (redis.status !== "end") {
+      redis.disconnect();
+      redis.stream?.destroy();
+    }
     await ended;
     return parseView(text, `${node.host}:${node.port}`);
   }

@@ -45,6 +45,7 @@ export class RedisLink implements AsyncDisposable {
       connectionName: name,
       connectTimeout: silenceMs,
       socketTimeout: silenceMs,
+      disconnectTimeout: 0,
       retryStrategy: (attempt: number) => Math.min(50 * attempt, 1000),
       // What cannot be sent now, or was not answered when the connection broke, fails at once: what happens then is
       // decided by the caller, who knows the difference.
@@ -121,10 +122,11 @@ export class RedisLink implements AsyncDisposable {
     const { redis } = this;
     const { promise: ended, resolve } = Promise.withResolvers<void>();
     redis.once("end", resolve);
-    // One that waits for its next attempt never ends: it is as good as ended.
-    if (redis.status === "reconnecting" || redis.status === "end") resolve();
+    // One that waits for its next attempt has ended without saying so, but for a timer of `disconnect`.
+    if (redis.status === "reconnecting") setTimeout(resolve, 5);
+    if (redis.status === "end") resolve();
     // Not `quit`: it waits for a server that may be frozen.
-    redis.disconnect();
+    else redis.disconnect();
     redis.stream?.destroy();
     await ended;
   }

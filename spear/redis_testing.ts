@@ -1,24 +1,23 @@
-/** Real Redis for the broker's tests: one server, a Cluster, a primary with a replica and Sentinels. */
+/** What tests of the broker over Redis share. */
 import { Redis } from "ioredis";
 import { logger } from "@gru/shared/log";
-import { freePort, waitFor } from "@gru/shared/testing";
-import { type RedisServer, startRedis } from "@gru/shared/testing_redis";
+import { waitFor } from "@gru/shared/testing";
 import { RedisBroker } from "./broker_redis.ts";
 import type { BrokerCluster } from "./broker_testing.ts";
-import { slotOf } from "./redis_cluster.ts";
 
 /** Asks a server something over a connection of its own. */
 export async function withRedis<T>(
   port: number,
   work: (redis: Redis) => Promise<T>,
 ): Promise<T> {
-  const redis = new Redis({ port, lazyConnect: true });
+  const redis = new Redis({ port, lazyConnect: true, retryStrategy: () => null });
+  redis.on("error", () => {});
   const ended = new Promise((resolve) => redis.once("end", resolve));
   try {
     await redis.connect();
     return await work(redis);
   } finally {
-    redis.disconnect();
+    if (redis.status !== "end") redis.disconnect();
     await ended;
   }
 }
@@ -153,147 +152,4 @@ interface Held {
   request: Uint8Array | undefined;
   /** Set from when it is held back. */
   server: Deno.Conn | undefined;
-}
-
-/** Three primaries, and for each a replica where wanted. */
-export class RedisClusterServers implements AsyncDisposable {
-  readonly servers: readonly RedisServer[];
-
-  private constructor(servers: readonly RedisServer[]) {
-    this.servers = servers;
-  }
-
-  static async start(options: { readonly replicas: boolean }): Promise<RedisClusterServers> {
-    const count = options.replicas ? 6 : 3;
-    await using stack = new AsyncDisposableStack();
-    const servers = await Promise.all(
-      Array.from({ length: count }, async () =>
-        stack.use(
-          await startRedis({
-            appendOnly: true,
-            args: [
-              ...["--cluster-enabled", "yes", "--cluster-port", `${freePort()}`],
-              ...["--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"],
-            ],
-          }),
-        )),
-    );
-    const cluster = new RedisClusterServers(servers);
-    await cluster.#form(options.replicas);
-    const running = stack.move();
-    return Object.assign(cluster, { [Symbol.asyncDispose]: () => running.disposeAsync() });
-  }
-
-  get url(): string {
-    return `cluster:${this.servers.map(({ port }) => `127.0.0.1:${port}`).join(",")}`;
-  }
-
-  /** The one that has the target, as most of them see it. */
-  async ownerOf(target: string): Promise<RedisServer> {
-    const slot = slotOf(target);
-    for (const asked of this.servers) {
-      const ranges = await withRedis(asked.port, (redis) => redis.call("CLUSTER", "SLOTS"))
-        .catch(() => []) as [number, number, [string, number]][];
-      const range = ranges.find(([from, to]) => from <= slot && slot <= to);
-      const owner = this.servers.find(({ port }) => port === range?.[2][1]);
-      if (owner !== undefined) return owner;
-    }
-    throw new Error(`nobody has slot ${slot}`);
-  }
-
-  async flush(): Promise<void> {
-    for (const { port } of this.servers) await withRedis(port, (redis) => redis.flushall());
-  }
-
-  /** Moves the slot of a target with all its keys to another server. */
-  async move(target: string, from: RedisServer, to: RedisServer): Promise<void> {
-    const slot = String(slotOf(target));
-    const [fromId, toId] = await Promise.all(
-      [from, to].map(({ port }) =>
-        withRedis(port, async (redis) => String(await redis.call("CLUSTER", "MYID")))
-      ),
-    ) as [string, string];
-    const setSlot = (server: RedisServer, ...args: string[]) =>
-      withRedis(server.port, (redis) => redis.call("CLUSTER", "SETSLOT", slot, ...args));
-    await setSlot(to, "IMPORTING", fromId);
-    await setSlot(from, "MIGRATING", toId);
-    await withRedis(from.port, async (redis) => {
-      while (true) {
-        const keys = await redis.call("CLUSTER", "GETKEYSINSLOT", slot, "10") as string[];
-        if (keys.length === 0) return;
-        await redis.call(
-          ...["MIGRATE", "127.0.0.1", `${to.port}`, "", "0", "5000", "KEYS", ...keys] as [
-            string,
-            ...string[],
-          ],
-        );
-      }
-    });
-    for (const server of [to, from, ...this.servers]) {
-      await setSlot(server, "NODE", toId).catch(() => {});
-    }
-  }
-
-  async #form(replicas: boolean): Promise<void> {
-    const [first, ...others] = this.servers;
-    const busPorts = await Promise.all(
-      others.map(({ port }) =>
-        withRedis(port, async (redis) =>
-          /cluster-port\n?,?(\d+)/.exec(
-            String(await redis.config("GET", "cluster-port")),
-          )?.[1] ?? "")
-      ),
-    );
-    const ids = await Promise.all(
-      this.servers.map(({ port }) =>
-        withRedis(port, async (redis) => String(await redis.call("CLUSTER", "MYID")))
-      ),
-    );
-    for (const [i, { port }] of this.servers.entries()) {
-      await withRedis(port, async (redis) => {
-        if (i < 3) {
-          const range = [[0, 5460], [5461, 10_922], [10_923, 16_383]][i] ?? [];
-          await redis.call("CLUSTER", "ADDSLOTSRANGE", ...range);
-        }
-        // Alike epochs would have to be sorted out first.
-        await redis.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1);
-      });
-    }
-    await withRedis(first?.port ?? 0, async (redis) => {
-      for (const [i, { port }] of others.entries()) {
-        await redis.call("CLUSTER", "MEET", "127.0.0.1", port, busPorts[i] ?? "");
-      }
-    });
-    const everywhere = (pattern: RegExp, count: number, ...question: [string, ...string[]]) =>
-      waitFor(
-        async () =>
-          (await Promise.all(
-            this.servers.map(({ port }) =>
-              withRedis(port, async (redis) => String(await redis.call(...question)))
-            ),
-          )).every((text) => (text.match(pattern) ?? []).length === count),
-        {
-          what: `${question.join(" ")} with ${count} times ${pattern} at every node`,
-        },
-      );
-    await everywhere(/ connected/g, this.servers.length, "CLUSTER", "NODES");
-    if (replicas) {
-      for (const [i, { port }] of this.servers.slice(3).entries()) {
-        await withRedis(port, (redis) => redis.call("CLUSTER", "REPLICATE", ids[i] ?? ""));
-      }
-      await everywhere(/ slave /g, 0 + 3, "CLUSTER", "NODES").catch(() => {});
-      await everywhere(/slave/g, 3, "CLUSTER", "NODES");
-      for (const { port } of this.servers.slice(3)) {
-        await waitFor(() =>
-          withRedis(port, async (redis) => /master_link_status:up/.test(await redis.info()))
-        );
-      }
-    }
-    await everywhere(/cluster_state:ok/g, 1, "CLUSTER", "INFO");
-  }
-
-  // Replaced by the one that ends the servers.
-  [Symbol.asyncDispose](): Promise<void> {
-    return Promise.resolve();
-  }
 }
