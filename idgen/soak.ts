@@ -73,7 +73,8 @@ export interface SoakResult {
   readonly isGood: boolean;
 }
 
-export async function soak(ms: number): Promise<SoakResult> {
+/** For `ms`, or until `stop` is aborted. Rejects when ids do not come back within a minute of a fault. */
+export async function soak(ms: number, stop?: AbortSignal): Promise<SoakResult> {
   await using ensemble = await startEnsemble();
   await using cluster = await startCluster({
     zookeeper: ensemble.addresses,
@@ -84,15 +85,25 @@ export async function soak(ms: number): Promise<SoakResult> {
   const endAt = performance.now() + ms;
   // Each once, in a random order, before any comes again.
   let ahead: string[] = [];
-  while (performance.now() < endAt) {
+  while (performance.now() < endAt && !stop?.aborted) {
     if (ahead.length === 0) ahead = Object.keys(faults).sort(() => Math.random() - 0.5);
     const name = ahead.pop() as string;
     load.begin();
-    await faults[name]?.(cluster, ensemble);
-    const healMs = await load.answered();
-    await Promise.all(ensemble.servers.map((server) => server.serving()));
-    await Promise.all(cluster.nodes.map((node) => node.serving()));
-    await load.answered();
+    let healMs;
+    try {
+      await faults[name]?.(cluster, ensemble);
+      healMs = await load.answered();
+      await Promise.all(ensemble.servers.map((server) => server.serving()));
+      await Promise.all(cluster.nodes.map((node) => node.serving()));
+      await load.answered();
+    } catch (cause) {
+      const roles = await Promise.all(ensemble.servers.map((server) => server.role()));
+      const wrote = cluster.nodes.map((node) => `${node.name} wrote:\n${node.output.slice(-8000)}`);
+      throw new Error(
+        `Not healed after: ${name}. ZooKeeper: ${roles.join()}\n${wrote.join("\n")}`,
+        { cause },
+      );
+    }
     const row = load.row(name, healMs);
     const before = worst.get(name);
     worst.set(
@@ -127,7 +138,11 @@ if (import.meta.main) {
   const { values } = parseArgs({ options: { minutes: { type: "string", default: "10" } } });
   const minutes = Number(values.minutes);
   if (!(minutes > 0)) throw new Error(`--minutes is ${values.minutes}; expected a number above 0`);
-  const { rows, isGood } = await soak(minutes * 60_000);
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => stop.abort());
+  }
+  const { rows, isGood } = await soak(minutes * 60_000, stop.signal);
   // deno-lint-ignore no-console
   console.log(tableOf(rows));
   Deno.exit(isGood ? 0 : 1);
