@@ -114,7 +114,7 @@ export async function startIdgen(
     await node.serve({
       port,
       services: [serveContract(idgenContract, handlers)],
-      ready: () => ({ listed: isListed() }),
+      ready: () => ({ announced: isListed() }),
     }),
   );
   const listing = stack.use(listNode(node, { address: server.address, order, retryMs }));

@@ -161,11 +161,11 @@ Deno.test("idgen is not ready while another node has its name, and listed as soo
   await using second = await startIdgen(config(), { registry });
   const readiness = async () => {
     const response = await fetch(`${second.address}/readyz`);
-    return [response.status, (await response.json()).checks.listed];
+    return [response.status, (await response.json()).checks.announced];
   };
   assert.deepEqual(await readiness(), [503, false]);
   await first[Symbol.asyncDispose]();
-  await waitFor(async () => (await readiness())[1] === true, { what: "it is listed" });
+  await waitFor(async () => (await readiness())[1] === true, { what: "it is announced" });
   assert.deepEqual(await readiness(), [200, true]);
 });
 

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { secret } from "@gru/shared/config";
 import { nodeShape } from "@gru/shared/node";
 import { schemeNames } from "@gru/ticket/token";
+import { parseRedisAddress } from "./redis_servers.ts";
 
 const httpUrl = z.string().regex(/^https?:\/\/[^/\s]+$/, {
   error: "expected http://host:port or https://host:port",
@@ -16,10 +17,15 @@ export const spearSchema = z.strictObject({
     .describe("the address clients are told; default: http://host:port"),
   monitorPort: z.int().min(0).max(65_535).optional()
     .describe("RPC, health and metrics; default: port + 1"),
-  redis: z.string().regex(/^(rediss?:\/\/[^\s@]+|cluster:[^\s@]+)$/, {
-    error:
-      "expected redis://host:port[/database] or cluster:host:port[,host:port], without a password",
-  }).describe("redis://host:port[/database] or cluster:host:port[,host:port]"),
+  redis: z.string().superRefine((address, context) => {
+    try {
+      parseRedisAddress(address);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: (error as Error).message });
+    }
+  }).describe(
+    "redis://host:port[/database], cluster:host:port[,host:port] or sentinel:host:port[,host:port]/name",
+  ),
   redisPassword: secret("GRU_REDIS_PASSWORD").describe("Redis password"),
   auth: z.strictObject({
     scheme: schemeNames,

@@ -25,6 +25,8 @@ export function spawnProgram(program: ProgramName, profile: string, flags: Flags
 
 export interface RunningProgram extends AsyncDisposable {
   readonly process: ServerProcess;
+  /** Ends it with kill -9 and starts it again with the same flags; resolves when it is ready. */
+  restart(): Promise<RunningProgram>;
   /** `http://127.0.0.1:port` of the flag `port`. */
   readonly address: string;
 }
@@ -40,10 +42,10 @@ export class TestCluster implements AsyncDisposable {
     this.redis = redis;
   }
 
-  static async start(): Promise<TestCluster> {
-    // As people run it: a session of 4 s is the shortest that ticks of 2 s allow.
+  /** @param tickMs of ZooKeeper; the default is as people run it: a session of 4 s is the shortest that it allows. */
+  static async start({ tickMs = 2000 } = {}): Promise<TestCluster> {
     const [zookeeper, redis] = await Promise.all([
-      startZookeeper({ tickMs: 2000 }),
+      startZookeeper({ tickMs }),
       startRedis({ appendOnly: true }),
     ]);
     return new TestCluster(zookeeper, redis);
@@ -51,19 +53,23 @@ export class TestCluster implements AsyncDisposable {
 
   /** Starts a program on free ports and resolves when it says that it is ready. */
   async add(program: ProgramName, profile: string, flags: Flags = {}): Promise<RunningProgram> {
-    const port = freePort();
-    const monitorPort = program === "spear" ? freePort() : port;
+    const { port = freePort(), monitorPort = program === "spear" ? freePort() : port, ...others } =
+      flags;
     const process = this.#programs.use(spawnProgram(program, profile, {
       port,
       registry: `zookeeper://${this.zookeeper.address}/gru`,
       ...(program === "spear" ? { monitorPort } : {}),
       ...(program === "stat" ? { httpPort: freePort() } : {}),
       ...(program === "spear" || program === "stat" ? { redis: this.redis.url } : {}),
-      ...flags,
+      ...others,
     }));
-    await process.ready(() => isReady(monitorPort), { what: `${program}:${profile}` });
+    await process.ready(() => isReady(Number(monitorPort)), { what: `${program}:${profile}` });
     return {
       process,
+      restart: async () => {
+        await process.kill();
+        return await this.add(program, profile, { ...flags, port, monitorPort });
+      },
       address: `http://127.0.0.1:${port}`,
       [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
     };

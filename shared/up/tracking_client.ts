@@ -39,7 +39,7 @@ export class TrackingClient implements AsyncDisposable {
   readonly userId: number;
   readonly group: number;
   readonly #ticketUrl: string;
-  readonly #ledger: Ledger;
+  readonly #ledgerOfNow: () => Ledger;
   readonly #seen = new Map<string, number>();
   readonly #unanswered = new Map<number, Waiting>();
   readonly firstSeq = new Map<string, number>();
@@ -54,12 +54,16 @@ export class TrackingClient implements AsyncDisposable {
   #running: Promise<void>;
   #results = new Map<number, (result: Json) => void>();
 
-  constructor(ticketUrl: string, userId: number, group: number, ledger: Ledger) {
+  constructor(ticketUrl: string, userId: number, group: number, ledgerOfNow: () => Ledger) {
     this.#ticketUrl = ticketUrl;
     this.userId = userId;
     this.group = group;
-    this.#ledger = ledger;
+    this.#ledgerOfNow = ledgerOfNow;
     this.#running = this.#run();
+  }
+
+  get #ledger(): Ledger {
+    return this.#ledgerOfNow();
   }
 
   get ready(): boolean {
