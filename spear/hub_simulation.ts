@@ -1,0 +1,396 @@
+/** A hub over a broker whose every move is written in a script; keeps the books on what its members must get. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { Broker, Entry, History, KnownPosition } from "./broker.ts";
+import type { Frame } from "./fanout.ts";
+import { Hub, type Join, type Member } from "./hub.ts";
+import type { Position, Target } from "./wire.ts";
+
+const target: Target = "g:1";
+const people = 3;
+
+const who = fc.nat(people - 1);
+const which = fc.nat(5);
+
+/** What may happen. Often means are repeated. */
+export const step = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ do: fc.constant("publish" as const) }) },
+  { weight: 8, arbitrary: fc.record({ do: fc.constant("deliver" as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("double" as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("drop" as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("disrupt" as const) }) },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant("read" as const), which }) },
+  { weight: 8, arbitrary: fc.record({ do: fc.constant("answer" as const), which }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("fail" as const), which }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("forget" as const), count: fc.nat(4) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("failover" as const), lost: fc.nat(3) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant("join" as const),
+      who,
+      since: fc.constantFrom("none", "own", "head"),
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant("activate" as const), who }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("cancel" as const), who }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("leave" as const), who }) },
+);
+
+export type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+
+interface Question {
+  /** What is true at the time of reading. */
+  readonly read: () => unknown;
+  readonly resolve: (answer: unknown) => void;
+  readonly reject: (error: Error) => void;
+  answer?: { readonly value: unknown };
+}
+
+/** Holds every question until the script answers it. */
+class ScriptedBroker implements Broker {
+  readonly connected = true;
+  readonly questions: Question[] = [];
+  /** Every epoch's messages, as they were published. */
+  readonly epochs: { readonly epoch: string; seq: number; kept: Entry[] }[] = [
+    { epoch: "e1", seq: 0, kept: [] },
+  ];
+  /** What history has ever let go of. */
+  readonly forgotten = new Set<string>();
+  readonly wire: Entry[] = [];
+  listening = false;
+  closing = false;
+
+  get head(): Position {
+    const { epoch, seq } = this.#present;
+    return { epoch, seq };
+  }
+
+  get #present() {
+    const present = this.epochs.at(-1);
+    assert.ok(present);
+    return present;
+  }
+
+  append(): void {
+    const present = this.#present;
+    const { epoch } = present;
+    const seq = ++present.seq;
+    const entry = { epoch, seq, body: JSON.stringify({ id: `${epoch}:${seq}` }) };
+    present.kept.push(entry);
+    if (this.listening) this.wire.push(entry);
+  }
+
+  forget(count: number): void {
+    this.#lose(0, count);
+  }
+
+  /** The next epoch begins on a server that lacks the last messages. */
+  failOver(lost: number): void {
+    const { length } = this.#present.kept;
+    this.#lose(length - Math.min(lost, length), lost);
+    this.epochs.push({ epoch: `e${this.epochs.length + 1}`, seq: 0, kept: [] });
+  }
+
+  #lose(from: number, count: number): void {
+    for (const { epoch, seq } of this.#present.kept.splice(from, count)) {
+      this.forgotten.add(`${epoch}:${seq}`);
+    }
+  }
+
+  listen(): Promise<Position> {
+    this.listening = true;
+    const position = this.#ask(() => this.head);
+    return position.catch((error) => {
+      this.listening = false;
+      throw error;
+    });
+  }
+
+  async unlisten(): Promise<void> {
+    this.listening = false;
+  }
+
+  positions(known: readonly KnownPosition[]): Promise<Position[]> {
+    return this.#ask(() => known.map(() => this.head));
+  }
+
+  history(_target: Target, after: Position, upTo = Infinity): Promise<History> {
+    const { epoch, seq } = after;
+    return this.#ask(() => {
+      const [before, present] = [this.epochs.at(-2), this.#present];
+      const end = Math.min(upTo, present.seq);
+      const own = present.kept.filter((entry) => entry.seq <= end);
+      const old = before?.kept ?? [];
+      const entries = epoch === present.epoch
+        ? own.filter((entry) => entry.seq > seq)
+        : epoch === before?.epoch
+        ? [...old.filter((entry) => entry.seq > seq), ...own]
+        : [...old, ...own];
+      const complete = epoch === present.epoch && seq <= present.seq &&
+        entries.length === Math.max(0, end - seq);
+      return { head: this.head, entries, complete };
+    });
+  }
+
+  publish(): never {
+    throw new Error("the script publishes");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  #ask<T>(read: () => T): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.questions.push({ read, resolve: (answer) => resolve(answer as T), reject });
+    return promise;
+  }
+}
+
+/** One client: its position by its own books, which refuse whatever must not come. */
+class Person implements Member {
+  at: Position | undefined;
+  join: Join | undefined;
+  joining = false;
+  isMember = false;
+  readonly #broker: ScriptedBroker;
+
+  constructor(broker: ScriptedBroker) {
+    this.#broker = broker;
+  }
+
+  send({ epoch, seq, packet }: Frame): void {
+    this.#follow(epoch, seq);
+    assert.equal(JSON.parse(packet.slice(2))[1].id, `${epoch}:${seq}`);
+    this.at = { epoch, seq };
+  }
+
+  missed(_target: Target, epoch: string, from: number, to: number): void {
+    this.#follow(epoch, from);
+    assert.ok(to >= from);
+    for (let seq = from; seq <= to; seq++) {
+      assert.ok(
+        this.#broker.forgotten.has(`${epoch}:${seq}`),
+        `${epoch}:${seq} was still to be had`,
+      );
+    }
+    this.at = { epoch, seq: to };
+  }
+
+  joined(join: Join, since: Position | undefined): void {
+    this.join = join;
+    const { position, recovered, missed } = join;
+    if (since === undefined) {
+      assert.deepEqual(missed, []);
+      // One that is a member already goes on from where it is.
+      if (!this.isMember) this.at = position;
+      return;
+    }
+    this.at = since;
+    for (const frame of missed) {
+      // Where it is told that something is lost, there may be gaps, but no going back.
+      if (recovered) this.send(frame);
+      else this.#advance(frame);
+    }
+    if (recovered) assert.deepEqual(this.at, position);
+    this.at = position;
+  }
+
+  #follow(epoch: string, seq: number): void {
+    assert.ok(this.at);
+    if (epoch === this.at.epoch) return assert.equal(seq, this.at.seq + 1);
+    assert.ok(this.#ordinal(epoch) > this.#ordinal(this.at.epoch), "an epoch that is over");
+    assert.equal(seq, 1);
+  }
+
+  #advance({ epoch, seq }: Position): void {
+    assert.ok(this.at);
+    if (epoch === this.at.epoch) assert.ok(seq > this.at.seq);
+    else assert.ok(this.#ordinal(epoch) > this.#ordinal(this.at.epoch));
+    this.at = { epoch, seq };
+  }
+
+  #ordinal(epoch: string): number {
+    return this.#broker.epochs.findIndex((known) => known.epoch === epoch);
+  }
+}
+
+export class HubHistory {
+  readonly #broker = new ScriptedBroker();
+  readonly #hub: Hub<Person>;
+  readonly #people: Person[];
+  readonly #failures: unknown[] = [];
+  #mustDisrupt = false;
+
+  constructor() {
+    this.#hub = new Hub<Person>({
+      fanOut: (frame, members) =>
+        members.forEach((member) => this.#noting(() => member.send(frame))),
+      retryMs: 0,
+    });
+    this.#hub.connect(this.#broker);
+    this.#people = Array.from({ length: people }, () => new Person(this.#broker));
+  }
+
+  async take(step: Step): Promise<void> {
+    const broker = this.#broker;
+    switch (step.do) {
+      case "publish":
+        broker.append();
+        break;
+      case "deliver":
+        this.#deliver(broker.wire.shift());
+        break;
+      case "double":
+        this.#deliver(broker.wire[0]);
+        break;
+      case "drop":
+        if (broker.wire.shift() !== undefined) this.#mustDisrupt = true;
+        break;
+      case "disrupt":
+        this.#disrupt();
+        break;
+      case "read": {
+        const question = broker.questions[step.which % broker.questions.length];
+        if (question !== undefined) question.answer ??= { value: question.read() };
+        break;
+      }
+      case "answer":
+        this.#answer(step.which);
+        break;
+      case "fail":
+        broker.questions.splice(step.which % broker.questions.length, 1)[0]?.reject(
+          new Error("the broker is away"),
+        );
+        break;
+      case "forget":
+        broker.forget(step.count);
+        break;
+      case "failover":
+        broker.failOver(step.lost);
+        this.#mustDisrupt = true;
+        break;
+      case "join":
+        this.#join(this.#person(step.who), step.since);
+        break;
+      case "activate":
+        this.#activate(this.#person(step.who));
+        break;
+      case "cancel":
+        this.#cancel(this.#person(step.who));
+        break;
+      case "leave":
+        this.#leave(this.#person(step.who));
+    }
+    await turn();
+  }
+
+  /** Lets everything come to rest with a broker that behaves. */
+  async settle(): Promise<void> {
+    for (let calm = 0; calm < 3;) {
+      calm++;
+      for (const person of this.#people) this.#activate(person);
+      while (this.#broker.wire.length > 0) {
+        this.#deliver(this.#broker.wire.shift());
+        calm = 0;
+      }
+      if (this.#mustDisrupt || calm === 1) this.#disrupt();
+      while (this.#broker.questions.length > 0) {
+        this.#answer(0);
+        await turn();
+      }
+      // A pause between two attempts is over by then.
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      if (this.#broker.questions.length > 0 || this.#people.some(({ joining }) => joining)) {
+        calm = 0;
+      }
+    }
+  }
+
+  /** Everybody who is a member has come as far as the target has. */
+  check(): void {
+    if (this.#failures.length > 0) throw this.#failures[0];
+    const { head } = this.#broker;
+    for (const { isMember, at } of this.#people) {
+      if (isMember && head.seq > 0) assert.deepEqual(at, head);
+    }
+  }
+
+  /** When all have left nothing is listened to. */
+  async end(): Promise<void> {
+    for (const person of this.#people) this.#leave(person);
+    await turn();
+    assert.deepEqual([...this.#hub.targets()], []);
+    assert.equal(this.#broker.listening, false);
+    assert.equal(this.#broker.questions.length, 0);
+    this.#hub.close();
+  }
+
+  #person(at: number): Person {
+    return this.#people[at] as Person;
+  }
+
+  #deliver(entry: Entry | undefined): void {
+    if (entry === undefined) return;
+    this.#noting(() => this.#hub.message(target, entry.epoch, entry.seq, entry.body));
+  }
+
+  #disrupt(): void {
+    this.#mustDisrupt = false;
+    this.#hub.disrupted();
+  }
+
+  #answer(which: number): void {
+    const { questions } = this.#broker;
+    const [question] = questions.splice(which % questions.length, 1);
+    question?.resolve(question.answer === undefined ? question.read() : question.answer.value);
+  }
+
+  #join(person: Person, kind: string): void {
+    if (person.joining || person.join !== undefined) return;
+    const since = kind === "none"
+      ? undefined
+      : kind === "own" && person.at !== undefined
+      ? person.at
+      : this.#broker.head;
+    person.joining = true;
+    this.#hub.join(target, person, since).then(
+      (join) => this.#noting(() => person.joined(join, since)),
+      (error) => assert.match(error.message, /away/),
+    ).catch((error) => this.#failures.push(error)).finally(() => person.joining = false);
+  }
+
+  #activate(person: Person): void {
+    if (person.join === undefined) return;
+    this.#noting(() => person.join?.activate());
+    person.join = undefined;
+    person.isMember = true;
+  }
+
+  /** One that was a member has its books from before. */
+  #cancel(person: Person): void {
+    if (person.join === undefined || person.isMember) return;
+    person.join.cancel();
+    person.join = undefined;
+    person.at = undefined;
+  }
+
+  #leave(person: Person): void {
+    if (person.joining || person.join !== undefined) return;
+    this.#hub.leave(target, person);
+    person.isMember = false;
+  }
+
+  /** What a member objects to must not disturb the hub. */
+  #noting(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#failures.push(error);
+    }
+  }
+}
+
+/** All that can happen without anybody's doing has happened. */
+async function turn(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+}
