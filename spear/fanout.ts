@@ -189,19 +189,23 @@ export class Outlet {
 export interface FanOutOptions {
   /** The longest that a frame waits for others, milliseconds; 0: none waits beyond its turn. */
   readonly windowMs: number;
+  /** Milliseconds on a clock that never goes back. */
+  readonly now?: () => number;
 }
 
 /** The rounds in which the outlets of a node write. */
 export class FanOut {
   readonly #windowMs: number;
+  readonly #now: () => number;
   #due: Outlet[] = [];
   #scheduled = false;
   #first: Batch | undefined;
   #lastEnd = 0;
   #lastTookMs = 0;
 
-  constructor({ windowMs }: FanOutOptions) {
+  constructor({ windowMs, now = () => performance.now() }: FanOutOptions) {
     this.#windowMs = windowMs;
+    this.#now = now;
   }
 
   /** The batch of one frame; shared by all who begin with it. */
@@ -215,7 +219,7 @@ export class FanOut {
     if (this.#scheduled) return;
     this.#scheduled = true;
     // Writing takes at most half of the time: the next round begins when as much has passed as the last one took.
-    const waitMs = Math.min(this.#windowMs, this.#lastTookMs) - (performance.now() - this.#lastEnd);
+    const waitMs = Math.min(this.#windowMs, this.#lastTookMs) - (this.#now() - this.#lastEnd);
     if (waitMs < 0.5) setImmediate(() => this.#round());
     else setTimeout(() => this.#round(), waitMs);
   }
@@ -225,9 +229,9 @@ export class FanOut {
     this.#due = [];
     this.#scheduled = false;
     this.#first = undefined;
-    const began = performance.now();
+    const began = this.#now();
     for (const outlet of due) outlet.flush();
-    this.#lastEnd = performance.now();
+    this.#lastEnd = this.#now();
     this.#lastTookMs = this.#lastEnd - began;
   }
 }

@@ -1,0 +1,315 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { mock } from "node:test";
+import fc from "fast-check";
+import { type Batch, FanOut, Frame, Outlet, type Sink, type SlowConsumer } from "./fanout.ts";
+
+const patient: SlowConsumer = { waitingBytes: Infinity, policy: "disconnect" };
+
+/** Something that was put on a socket, or that its client was told it does not get. */
+type Item =
+  | { readonly kind: "frame" | "dropped"; readonly packet: string }
+  | { readonly kind: "other"; readonly number: number };
+
+/** A socket that writes down what is put on it. */
+class TestSocket implements Sink {
+  readonly outlet: Outlet;
+  readonly written: Item[] = [];
+  writes = 0;
+  writable = true;
+  disconnected = false;
+  /** Written although it was not writable. */
+  forcedBytes = 0;
+  wasBlocked = false;
+  #ready: (() => void)[] = [];
+
+  constructor(fanOut: FanOut, slow: SlowConsumer = patient) {
+    this.outlet = new Outlet(fanOut, {
+      sink: this,
+      slow,
+      disconnect: () => this.disconnected = true,
+      dropped: (frames) => {
+        this.outlet.precede(0);
+        this.written.push(...frames.map(({ packet }) => ({ kind: "dropped" as const, packet })));
+      },
+    });
+  }
+
+  write(batch: Batch): void {
+    this.writes++;
+    if (!this.writable) this.forcedBytes += batch.bytesLength;
+    const texts = decodeFrames(batch.joined);
+    assert.deepEqual(texts, batch.frames().map(({ packet }) => `4${packet}`));
+    assert.equal(batch.joined.length, batch.bytesLength);
+    for (const text of texts) this.written.push({ kind: "frame", packet: text.slice(1) });
+  }
+
+  other(number: number, bytes = 10): void {
+    this.outlet.precede(bytes);
+    if (!this.disconnected) this.written.push({ kind: "other", number });
+  }
+
+  whenWritable(callback: () => void): void {
+    this.#ready.push(callback);
+  }
+
+  block(): void {
+    this.writable = false;
+    this.wasBlocked = true;
+  }
+
+  unblock(): void {
+    this.writable = true;
+    for (const ready of this.#ready.splice(0)) ready();
+  }
+
+  get frames(): string[] {
+    return this.written.flatMap((item) => item.kind === "frame" ? [item.packet] : []);
+  }
+}
+
+/** Reads unmasked WebSocket text frames as RFC 6455, 5.2 has them. */
+function decodeFrames(bytes: Buffer): string[] {
+  const texts: string[] = [];
+  for (let at = 0; at < bytes.length;) {
+    assert.equal(bytes[at], 0x81, "one whole text frame");
+    const short = bytes[at + 1] ?? 0;
+    assert.ok(short < 128, "not masked");
+    const [length, header] = short === 126
+      ? [bytes.readUInt16BE(at + 2), 4]
+      : short === 127
+      ? [Number(bytes.readBigUInt64BE(at + 2)), 10]
+      : [short, 2];
+    const least = header === 2 ? 0 : header === 4 ? 126 : 65_536;
+    assert.ok(length >= least, "the shortest form of the length");
+    const end = at + header + length;
+    assert.ok(end <= bytes.length);
+    texts.push(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(at + header, end)));
+    at = end;
+  }
+  return texts;
+}
+
+let made = 0;
+function frame(packet: string): Frame {
+  return new Frame("g:1", "e", ++made, packet);
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve));
+}
+
+type Step =
+  | { readonly kind: "send"; readonly to: readonly number[]; readonly text: string }
+  | { readonly kind: "other" | "block" | "unblock" | "close"; readonly at: number }
+  | { readonly kind: "turn" };
+
+const socketCount = 5;
+const at = fc.nat({ max: socketCount - 1 });
+const text = fc.oneof(
+  fc.string({ unit: "grapheme", maxLength: 20 }),
+  fc.constantFrom("x".repeat(124), "ß".repeat(70), "y".repeat(300)),
+);
+const send = fc.record<Step & { kind: "send" }>({
+  kind: fc.constant("send" as const),
+  to: fc.uniqueArray(at),
+  text,
+});
+
+function steps(...kinds: ("other" | "block" | "unblock" | "close")[]): fc.Arbitrary<Step[]> {
+  const some = fc.record({ kind: fc.constantFrom(...kinds), at });
+  const step = fc.oneof(
+    { weight: 6, arbitrary: send },
+    { weight: 3, arbitrary: some },
+    { weight: 2, arbitrary: fc.constant<Step>({ kind: "turn" }) },
+  );
+  return fc.array(step, { maxLength: 80 });
+}
+
+interface Played {
+  readonly sockets: readonly TestSocket[];
+  /** What each socket should have got, all in all, in order. */
+  readonly expected: readonly (readonly Item[])[];
+}
+
+async function play(
+  script: readonly Step[],
+  slow: SlowConsumer,
+  check: (played: Played) => void = () => {},
+): Promise<Played> {
+  const fanOut = new FanOut({ windowMs: 0 });
+  const sockets = Array.from({ length: socketCount }, () => new TestSocket(fanOut, slow));
+  const expected = sockets.map((): Item[] => []);
+  const closed = new Set<number>();
+  const played = { sockets, expected };
+  let others = 0;
+  for (const step of script) {
+    if (step.kind === "turn") {
+      await turn();
+    } else if (step.kind === "send") {
+      const one = frame(`2["msg",${JSON.stringify(step.text)},${made}]`);
+      for (const at of step.to) {
+        sockets[at]?.outlet.push(one);
+        if (!closed.has(at)) expected[at]?.push({ kind: "frame", packet: one.packet });
+      }
+    } else {
+      const socket = sockets[step.at];
+      if (socket === undefined || closed.has(step.at)) continue;
+      if (step.kind === "other") {
+        socket.other(++others);
+        expected[step.at]?.push({ kind: "other", number: others });
+      } else if (step.kind === "block") socket.block();
+      else if (step.kind === "unblock") socket.unblock();
+      else {
+        socket.outlet.close();
+        closed.add(step.at);
+        // What had not left by then need not leave.
+        expected[step.at]?.splice(socket.written.length);
+      }
+    }
+    check(played);
+  }
+  for (const socket of sockets) socket.unblock();
+  await turn();
+  return played;
+}
+
+Deno.test("FanOut gives every socket exactly its frames, in order with everything else, whatever happens", async () => {
+  await fc.assert(
+    fc.asyncProperty(steps("other", "block", "unblock", "close"), async (script) => {
+      const { sockets, expected } = await play(script, patient);
+      sockets.forEach((socket, i) => assert.deepEqual(socket.written, expected[i]));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+Deno.test("Outlet that skips tells of all that it drops, in order, and drops nothing else", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      steps("block", "unblock"),
+      fc.integer({ min: 50, max: 2000 }),
+      async (script, waitingBytes) => {
+        const { sockets, expected } = await play(script, { waitingBytes, policy: "skip" });
+        sockets.forEach((socket, i) => {
+          assert.deepEqual(
+            socket.written.map((item) => item.kind === "other" ? undefined : item.packet),
+            expected[i]?.map((item) => item.kind === "other" ? undefined : item.packet),
+          );
+          assert.equal(socket.disconnected, false);
+          if (socket.written.some(({ kind }) => kind === "dropped")) assert.ok(socket.wasBlocked);
+        });
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+Deno.test("Outlet holds no more than allowed for one socket, and disconnects it beyond that", async () => {
+  const largest = 320;
+  await fc.assert(
+    fc.asyncProperty(
+      steps("other", "block", "unblock"),
+      fc.integer({ min: 50, max: 2000 }),
+      async (script, waitingBytes) => {
+        const { sockets, expected } = await play(
+          script,
+          { waitingBytes, policy: "disconnect" },
+          ({ sockets, expected }) =>
+            sockets.forEach((socket, i) => {
+              assert.ok(socket.forcedBytes <= waitingBytes * 2 + largest);
+              if (socket.disconnected) return;
+              const waiting = expected[i]?.slice(socket.written.length) ?? [];
+              const bytes = waiting.reduce(
+                (sum, item) => sum + (item.kind === "frame" ? frame(item.packet).bytes.length : 0),
+                0,
+              );
+              if (!socket.writable) assert.ok(bytes <= waitingBytes + largest, `${bytes} bytes`);
+              else socket.forcedBytes = 0;
+            }),
+        );
+        sockets.forEach((socket, i) => {
+          const all = expected[i] ?? [];
+          assert.deepEqual(socket.written, all.slice(0, socket.written.length));
+          if (!socket.disconnected) assert.equal(socket.written.length, all.length);
+        });
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+Deno.test("Outlet disconnects a client that has ever more written and never reads", () => {
+  const socket = new TestSocket(new FanOut({ windowMs: 0 }), {
+    waitingBytes: 1000,
+    policy: "skip",
+  });
+  socket.block();
+  for (let i = 0; i < 200; i++) socket.other(i, 10);
+  assert.equal(socket.disconnected, false);
+  socket.other(200, 10);
+  assert.equal(socket.disconnected, true);
+});
+
+Deno.test("Frame is a WebSocket text frame for every length that the form of the length depends on", () => {
+  for (const length of [0, 1, 123, 124, 125, 126, 127, 65_533, 65_534, 65_535, 65_536, 200_000]) {
+    const packet = "p".repeat(length);
+    assert.deepEqual(decodeFrames(frame(packet).bytes), [`4${packet}`]);
+  }
+  fc.assert(fc.property(fc.string({ unit: "grapheme", maxLength: 200 }), (packet) => {
+    assert.deepEqual(decodeFrames(frame(packet).bytes), [`4${packet}`]);
+  }));
+});
+
+Deno.test("FanOut writes the frames of a turn in one piece, which sockets that are due the same share", async () => {
+  const fanOut = new FanOut({ windowMs: 0 });
+  const batches: Batch[] = [];
+  const sockets = [1, 2, 3].map(() => new TestSocket(fanOut));
+  for (const socket of sockets) socket.write = (batch) => void batches.push(batch);
+  const [one, two, three] = [frame("1"), frame("2"), frame("3")];
+  for (const each of [one, two, three]) for (const { outlet } of sockets) outlet.push(each);
+  await turn();
+  assert.equal(batches.length, 3);
+  assert.equal(new Set(batches.map(({ joined }) => joined)).size, 1);
+  assert.deepEqual(batches[0]?.frames(), [one, two, three]);
+});
+
+Deno.test("FanOut gathers for as long as its last round took, up to the window, and not when it is idle", () => {
+  mock.timers.enable({ apis: ["setTimeout", "setImmediate"] });
+  try {
+    let now = 0;
+    const fanOut = new FanOut({ windowMs: 20, now: () => now });
+    const socket = new TestSocket(fanOut);
+    const write = socket.write.bind(socket);
+    let writingMs = 8;
+    socket.write = (batch) => {
+      now += writingMs;
+      write(batch);
+    };
+    socket.outlet.push(frame("first"));
+    mock.timers.tick(0);
+    assert.deepEqual(socket.frames, ["first"], "idle: at the end of the turn");
+
+    socket.outlet.push(frame("second"));
+    mock.timers.tick(7);
+    socket.outlet.push(frame("third"));
+    assert.deepEqual(socket.frames, ["first"], "writing took 8 ms: 8 ms are left to others");
+    writingMs = 1000;
+    mock.timers.tick(1);
+    assert.deepEqual(socket.frames, ["first", "second", "third"]);
+    assert.equal(socket.writes, 2);
+
+    socket.outlet.push(frame("fourth"));
+    mock.timers.tick(19);
+    assert.equal(socket.writes, 2);
+    mock.timers.tick(1);
+    assert.equal(socket.writes, 3, "writing took a second: 20 ms at most");
+
+    now += 1000;
+    socket.outlet.push(frame("fifth"));
+    mock.timers.tick(0);
+    assert.equal(socket.writes, 4, "idle again");
+  } finally {
+    mock.timers.reset();
+  }
+});
