@@ -26,6 +26,8 @@ export const spearSchema = z.strictObject({
   }).describe(
     "redis://host:port[/database], cluster:host:port[,host:port] or sentinel:host:port[,host:port]/name",
   ),
+  rocketmq: z.string().regex(/^[^\s:/]+:\d{1,5}$/, { error: "expected host:port" })
+    .describe("mode rocketmq: the gRPC proxy, host:port"),
   redisPassword: secret("GRU_REDIS_PASSWORD").describe("Redis password"),
   auth: z.strictObject({
     scheme: schemeNames,

@@ -60,7 +60,7 @@ export async function startSpear(
     },
   });
   stack.defer(() => hub.close());
-  const broker = stack.use(openBroker(config, overrides, node, hub));
+  const broker = stack.use(await openBroker(config, overrides, node, hub));
   hub.connect(broker);
 
   const usersOfGroup = async (groupId: string) =>
@@ -137,18 +137,23 @@ async function idSource(
   return idgenIds(stack.use(await node.connect(idgenContract)));
 }
 
-function openBroker(
+async function openBroker(
   config: SpearConfig,
   overrides: SpearOverrides,
   node: Node,
   sink: BrokerSink,
-): Broker {
-  const { history, publishMs, mode, redis, redisPassword } = config;
+): Promise<Broker> {
+  const { history, publishMs, mode, redis, redisPassword, rocketmq } = config;
   if (mode === "single") return (overrides.bus ?? new MemoryBus(history)).connect(sink);
-  return new RedisBroker(
-    { url: redis, password: redisPassword, node: node.name, history, publishMs, log: node.log },
-    sink,
-  );
+  const options = {
+    ...{ url: redis, password: redisPassword, history, publishMs },
+    node: node.name,
+    log: node.log,
+  };
+  if (mode === "redis") return new RedisBroker(options, sink);
+  // Loaded only where it is used: its client is large.
+  const { RocketmqBroker } = await import("./broker_rocketmq.ts");
+  return new RocketmqBroker({ ...options, rocketmq }, sink);
 }
 
 /** Where a user belongs when this node is gone. */
