@@ -123,7 +123,7 @@ function steps(...kinds: ("other" | "block" | "unblock" | "close")[]): fc.Arbitr
     { weight: 3, arbitrary: some },
     { weight: 2, arbitrary: fc.constant<Step>({ kind: "turn" }) },
   );
-  return fc.array(step, { maxLength: 80 });
+  return fc.array(step, { maxLength: 80, size: "max" });
 }
 
 interface Played {

@@ -5,18 +5,25 @@
 import { Buffer } from "node:buffer";
 import { connect, type Socket } from "node:net";
 
-export interface RawClientOptions {
+export type RawClientOptions = Address & Receiver;
+
+interface Address {
   readonly host: string;
   readonly port: number;
   /** From where to connect: one address has no more than 28 000 ports. */
   readonly localAddress?: string;
-  /**
-   * Each socket.io packet as it came (`20["msg",…]`), as bytes that are valid during the call only. Engine.IO's own packets are
-   * dealt with here.
-   */
-  readonly onPacket: (packet: Buffer) => void;
-  readonly onClose?: () => void;
 }
+
+/** Gets each socket.io packet as it came (`20["msg",…]`). Engine.IO's own packets are dealt with here. */
+type Receiver =
+  & { readonly onClose?: () => void }
+  & (
+    | { readonly onPacket: (packet: Buffer) => void }
+    /** The bytes of `data` from `start` to before `end`: for millions a second, a Buffer for each costs more than reading it. */
+    | { readonly onBytes: OnBytes }
+  );
+
+type OnBytes = (data: Buffer, start: number, end: number) => void;
 
 const opcode = { text: 1, close: 8, ping: 9 } as const;
 /** As the first character of an Engine.IO packet. */
@@ -24,18 +31,18 @@ const engine = { ping: 50, message: 52 } as const;
 
 export class RawClient {
   readonly #socket: Socket;
-  readonly #options: RawClientOptions;
+  readonly #onBytes: OnBytes;
   #rest: Buffer | undefined;
   #closed = false;
   readonly closed: Promise<void>;
 
-  private constructor(socket: Socket, options: RawClientOptions) {
+  private constructor(socket: Socket, onBytes: OnBytes, onClose: (() => void) | undefined) {
     this.#socket = socket;
-    this.#options = options;
+    this.#onBytes = onBytes;
     this.closed = new Promise((resolve) => {
       socket.on("close", () => {
         this.#closed = true;
-        options.onClose?.();
+        onClose?.();
         resolve();
       });
     });
@@ -50,15 +57,15 @@ export class RawClient {
       socket.once("connect", resolve);
       socket.once("error", reject);
     });
+    const onBytes: OnBytes = "onBytes" in options
+      ? options.onBytes
+      : (data, start, end) => options.onPacket(data.subarray(start, end));
     let joined = () => {};
-    const client = new RawClient(socket, {
-      ...options,
-      onPacket: (packet) => {
-        // `40{"sid":…}`, once; everything after it is the user's.
-        if (packet[0] === 48) joined();
-        else options.onPacket(packet);
-      },
-    });
+    const client = new RawClient(socket, (data, start, end) => {
+      // `40{"sid":…}`, once; everything after it is the user's.
+      if (data[start] === 48) joined();
+      else onBytes(data, start, end);
+    }, options.onClose);
     socket.on("error", () => socket.destroy());
     socket.write(
       `GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: ${host}:${port}\r\n` +
@@ -156,7 +163,7 @@ export class RawClient {
     if (code === opcode.close) return this.close();
     if (code === opcode.ping) return this.#write(10, data.toString("utf8", start, end));
     if (code !== opcode.text) return;
-    if (data[start] === engine.message) this.#options.onPacket(data.subarray(start + 1, end));
+    if (data[start] === engine.message) this.#onBytes(data, start + 1, end);
     else if (data[start] === engine.ping) this.#write(opcode.text, "3");
   }
 }

@@ -1,0 +1,262 @@
+/**
+ * One process of the load generator: a share of the members, and connections of its own that send. Takes commands as lines of
+ * JSON and answers with lines of JSON; see `load.ts`, which starts it.
+ */
+import { Buffer } from "node:buffer";
+import { LatencyCounts } from "./load_latency.ts";
+import { RawClient } from "./raw_client.ts";
+
+/** What each worker is told of the whole. */
+export interface LoadPlan {
+  /** Connections that receive. Neighbours share a group, and are spread over targets, sources and workers. */
+  readonly clients: number;
+  readonly groups: number;
+  readonly targets: readonly string[];
+  /** Where to ask for a ticket instead; targets are not used then. */
+  readonly ticket: string | undefined;
+  readonly sources: readonly string[];
+  /** Connections that send and receive nothing, for each worker. */
+  readonly senders: number;
+  /** Characters of a message. */
+  readonly content: number;
+  /** Connections under way at once, for each worker. */
+  readonly connecting: number;
+  readonly firstUser: number;
+  readonly workers: number;
+  readonly worker: number;
+}
+
+export type LoadCommand =
+  | { readonly do: "connect" }
+  | { readonly do: "send"; readonly perSecond: number; readonly seconds: number }
+  /** How many have been received so far. */
+  | { readonly do: "count" }
+  /** Everything since the last `send`. */
+  | { readonly do: "result" };
+
+export interface WorkerResult {
+  readonly sent: number;
+  readonly accepted: number;
+  /** Deliveries that the accepted and sent messages should bring about, at all workers together. */
+  readonly expected: number;
+  /** Deliveries here. */
+  readonly received: number;
+  readonly latencies: readonly (readonly [bucket: number, count: number])[];
+  /** Connections that ended although nobody asked for it, since the beginning. */
+  readonly lost: number;
+}
+
+/** How often senders look what is due, milliseconds; on average half of it, and no more, is between two bursts. */
+const tickMs = 1;
+
+/** Before the microseconds in a message, and how many digits they have. */
+const stamp = { mark: "@t", digits: 12 } as const;
+
+class LoadWorker {
+  readonly #plan: LoadPlan;
+  readonly #senders: RawClient[] = [];
+  #next = 0;
+  #sent = 0;
+  #accepted = 0;
+  #expected = 0;
+  #received = 0;
+  #lost = 0;
+  #latencies = new LatencyCounts();
+  /** Where the stamp was found last: in messages of one group it hardly ever moves. */
+  #stampAt = 0;
+  #chunk: Buffer | undefined;
+  #chunkAt = 0;
+
+  constructor(plan: LoadPlan) {
+    this.#plan = plan;
+  }
+
+  async connect(): Promise<{ connected: number; seconds: number }> {
+    const { clients, workers, worker, senders, connecting } = this.#plan;
+    const began = performance.now();
+    const mine = Math.ceil((clients - worker) / workers);
+    let at = 0;
+    await Promise.all(Array.from({ length: connecting }, async () => {
+      while (at < mine) await this.#member(worker + at++ * workers);
+    }));
+    const seconds = (performance.now() - began) / 1000;
+    for (let i = 0; i < senders; i++) this.#senders.push(await this.#sender(i));
+    return { connected: mine, seconds };
+  }
+
+  /** Open loop: what is due is sent, whatever has come back so far. */
+  async send(perSecond: number, seconds: number): Promise<void> {
+    const due = Math.round(perSecond * seconds);
+    const began = performance.now();
+    for (let sent = 0; sent < due;) {
+      const dueNow = Math.floor((performance.now() - began) * perSecond / 1000) + 1;
+      for (; sent < Math.min(dueNow, due); sent++) this.#message();
+      if (sent < due) await new Promise((resolve) => setTimeout(resolve, tickMs));
+    }
+  }
+
+  get received(): number {
+    return this.#received;
+  }
+
+  takeResult(): WorkerResult {
+    const result = {
+      sent: this.#sent,
+      accepted: this.#accepted,
+      expected: this.#expected,
+      received: this.#received,
+      latencies: this.#latencies.entries(),
+      lost: this.#lost,
+    };
+    this.#sent =
+      this.#accepted =
+      this.#expected =
+      this.#received =
+        0;
+    this.#latencies = new LatencyCounts();
+    return result;
+  }
+
+  async #member(i: number): Promise<void> {
+    const { clients, groups, firstUser } = this.#plan;
+    const user = firstUser + i;
+    const group = Math.floor(i * groups / clients) + 1;
+    await this.#enter(
+      i,
+      user,
+      {
+        onBytes: (data, start, end) => this.#receive(data, start, end),
+      },
+      `21["subscribe",{"userId":${user},"subscribeGroups":[{"id":${group}}]}]`,
+    );
+  }
+
+  #sender(i: number): Promise<RawClient> {
+    const { clients, worker, senders, firstUser } = this.#plan;
+    const number = worker * senders + i;
+    return this.#enter(number, firstUser + clients + number, {
+      onBytes: (data, start) => {
+        // `43<id>[{"success":true,…`
+        const open = data.indexOf("[", start);
+        if (data.toString("latin1", open + 2, open + 16) === '"success":true') this.#accepted++;
+      },
+    });
+  }
+
+  /** Resolves when the connection is authenticated and the packet `then`, of id 1, was answered with success. */
+  async #enter(
+    number: number,
+    user: number,
+    receiver: { readonly onBytes: (data: Buffer, start: number, end: number) => void },
+    then?: string,
+  ): Promise<RawClient> {
+    const { targets, ticket, sources } = this.#plan;
+    const localAddress = sources[Math.floor(number / targets.length) % sources.length];
+    const place = ticket === undefined
+      ? { addr: targets[number % targets.length] ?? "", token: "" }
+      : await askForTicket(ticket, user);
+    const { hostname, port } = new URL(place.addr);
+    const answered = Promise.withResolvers<void>();
+    let awaited = 2;
+    const client = await RawClient.connect({
+      host: hostname,
+      port: Number(port),
+      ...(localAddress === undefined ? {} : { localAddress }),
+      onBytes: (data, start, end) => {
+        if (awaited === 0) return receiver.onBytes(data, start, end);
+        const text = data.toString("utf8", start, end);
+        if (!/^3\d+\[/.test(text)) return receiver.onBytes(data, start, end);
+        if (!text.includes('"success":true')) {
+          return answered.reject(new Error(`user ${user} at ${place.addr}: ${text}`));
+        }
+        if (--awaited === 0) answered.resolve();
+      },
+      onClose: () => {
+        this.#lost++;
+        answered.reject(new Error(`${place.addr} closed the connection of user ${user}`));
+      },
+    });
+    if (then === undefined) awaited = 1;
+    client.send(
+      `20["auth",${
+        JSON.stringify({ id: user, name: `load${user}`, appType: "load", token2: place.token })
+      }]`,
+    );
+    if (then !== undefined) client.send(then);
+    await answered.promise;
+    return client;
+  }
+
+  #message(): void {
+    const { clients, groups, content, workers, worker } = this.#plan;
+    const group = (worker + this.#next * workers) % groups;
+    const sender = this.#senders[this.#next++ % this.#senders.length];
+    const time = String(Math.round(now() * 1000)).slice(-stamp.digits).padStart(stamp.digits, "0");
+    const text = `${stamp.mark}${time}`.padEnd(content, ".");
+    sender?.send(`22["msg",{"type":1,"target":{"id":${group + 1}},"content":"${text}"}]`);
+    this.#sent++;
+    const first = Math.ceil(group * clients / groups);
+    this.#expected += Math.ceil((group + 1) * clients / groups) - first;
+  }
+
+  #receive(data: Buffer, start: number, end: number): void {
+    if (this.#chunk !== data) {
+      this.#chunk = data;
+      this.#chunkAt = Math.round(now() * 1000) % 10 ** stamp.digits;
+    }
+    let at = start + this.#stampAt;
+    // 64 and 116: the mark.
+    if (data[at] !== 64 || data[at + 1] !== 116) {
+      at = data.indexOf(stamp.mark, start);
+      if (at < 0 || at >= end) return;
+      this.#stampAt = at - start;
+    }
+    let sentAt = 0;
+    for (let i = at + 2; i < at + 2 + stamp.digits; i++) {
+      sentAt = sentAt * 10 + (data[i] ?? 48) - 48;
+    }
+    this.#received++;
+    this.#latencies.add(this.#chunkAt - sentAt);
+  }
+}
+
+/** Milliseconds on a clock that processes of one machine share. */
+function now(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+async function askForTicket(ticket: string, user: number) {
+  const query = `userId=${user}&userName=load${user}&appType=load&token1=load`;
+  const response = await fetch(`${ticket}/ticket?${query}`);
+  const { success, msg, data } = await response.json();
+  if (!success) throw new Error(`no ticket for user ${user}: ${msg}`);
+  return data as { readonly addr: string; readonly token: string };
+}
+
+/** Works on commands until the input ends; what fails is answered as `{ "error": … }`. */
+export async function runWorker(
+  plan: LoadPlan,
+  lines: AsyncIterable<string>,
+  answer: (line: string) => void,
+): Promise<void> {
+  const worker = new LoadWorker(plan);
+  async function obey(command: LoadCommand): Promise<unknown> {
+    switch (command.do) {
+      case "connect":
+        return await worker.connect();
+      case "send":
+        return await worker.send(command.perSecond, command.seconds);
+      case "count":
+        return worker.received;
+      case "result":
+        return worker.takeResult();
+    }
+  }
+  for await (const line of lines) {
+    try {
+      answer(JSON.stringify({ answer: await obey(JSON.parse(line)) ?? null }));
+    } catch (error) {
+      answer(JSON.stringify({ error: String(error) }));
+    }
+  }
+}
