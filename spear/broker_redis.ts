@@ -239,6 +239,7 @@ export class RedisBroker implements Broker {
     args: readonly (string | number)[],
   ): Promise<T> {
     const sha = this.#shas.get(script) ?? "";
+    commands.gather();
     return commands.redis.evalsha(sha, keys.length, ...keys, ...args) as Promise<T>;
   }
 

@@ -58,8 +58,9 @@ class ScriptedBroker implements Broker {
   /** What history has ever let go of. */
   readonly forgotten = new Set<string>();
   readonly wire: Entry[] = [];
+  /** What has come over the wire since the hub listens. */
+  readonly arrived = new Set<string>();
   listening = false;
-  closing = false;
 
   get head(): Position {
     const { epoch, seq } = this.#present;
@@ -100,6 +101,7 @@ class ScriptedBroker implements Broker {
 
   listen(): Promise<Position> {
     this.listening = true;
+    this.arrived.clear();
     const position = this.#ask(() => this.head);
     return position.catch((error) => {
       this.listening = false;
@@ -168,10 +170,9 @@ class Person implements Member {
     this.#follow(epoch, from);
     assert.ok(to >= from);
     for (let seq = from; seq <= to; seq++) {
-      assert.ok(
-        this.#broker.forgotten.has(`${epoch}:${seq}`),
-        `${epoch}:${seq} was still to be had`,
-      );
+      const message = `${epoch}:${seq}`;
+      assert.ok(this.#broker.forgotten.has(message), `${message} was still to be had`);
+      assert.ok(!this.#broker.arrived.has(message), `${message} had arrived`);
     }
     this.at = { epoch, seq: to };
   }
@@ -293,7 +294,7 @@ export class HubHistory {
         this.#deliver(this.#broker.wire.shift());
         calm = 0;
       }
-      if (this.#mustDisrupt || calm === 1) this.#disrupt();
+      if (this.#mustDisrupt) this.#disrupt();
       while (this.#broker.questions.length > 0) {
         this.#answer(0);
         await turn();
@@ -331,6 +332,7 @@ export class HubHistory {
 
   #deliver(entry: Entry | undefined): void {
     if (entry === undefined) return;
+    this.#broker.arrived.add(`${entry.epoch}:${entry.seq}`);
     this.#noting(() => this.#hub.message(target, entry.epoch, entry.seq, entry.body));
   }
 

@@ -87,6 +87,14 @@ export class RedisLink implements AsyncDisposable {
     return this.#connection;
   }
 
+  /** What is written to the connection from here to the end of this round of promises leaves in one piece. */
+  gather(): void {
+    const { stream } = this.redis;
+    if (stream.writableCorked > 0) return;
+    stream.cork();
+    queueMicrotask(() => stream.uncork());
+  }
+
   /** Prepares the present connection, again where that has been done before. */
   async prepare(): Promise<void> {
     const { redis } = this;
