@@ -191,6 +191,7 @@ export class TrackingClient implements AsyncDisposable {
     if (packet.startsWith("3")) this.#takeResult(Number(packet.slice(1, start)), payload[0]);
     else if (payload[0] === "msg") this.#takeMessage(payload[1]);
     else if (payload[0] === "missed") this.#takeMissed(payload[1]);
+    else if (payload[0] === "move") this.#moveIn(payload[1].delayMs);
   }
 
   #takeResult(ack: number, result: Json): void {
@@ -232,6 +233,13 @@ export class TrackingClient implements AsyncDisposable {
     if (this.#seen.has(content)) this.#ledger.doubled++;
     this.#seen.set(content, seq);
     this.#ledger.delivered++;
+  }
+
+  /** Comes back by way of ticket, which knows that the node is leaving. */
+  #moveIn(delayMs: number): void {
+    const client = this.#client;
+    const timer = setTimeout(() => client?.close(), delayMs);
+    void client?.closed.then(() => clearTimeout(timer));
   }
 
   #takeMissed({ epoch, to }: Json): void {
