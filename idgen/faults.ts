@@ -1,11 +1,17 @@
 /** For the fault tests and the soak: real idgen processes, and a load that checks every id it is given. */
-import { fileURLToPath } from "node:url";
 import { logger } from "@gru/shared/log";
 import type { Instance, Registry } from "@gru/shared/registry";
 import { connectZookeeper } from "@gru/shared/registry_zookeeper";
 import { connectRpc } from "@gru/shared/rpc/client";
 import type { Client } from "@gru/shared/rpc/contract";
-import { freePort, ServerProcess, waitFor } from "@gru/shared/testing";
+import {
+  freePort,
+  projectRoot,
+  ServerProcess,
+  taskArguments,
+  TestServer,
+  waitFor,
+} from "@gru/shared/testing";
 import { type IdgenContract, idgenContract } from "./contract.ts";
 
 /** Half of the profiles', so that faults take half as long. */
@@ -21,53 +27,45 @@ export interface ClusterOptions {
   }[];
 }
 
-/** Also the permissions of `deno task idgen:*`. */
-const permissions = [
-  "--allow-net",
-  "--allow-read=idgen/profiles",
-  "--allow-env=GRU_CLUSTER_KEY,GRU_ZOOKEEPER_CREDENTIALS",
-];
-
-export class IdgenProcess implements AsyncDisposable {
+export class IdgenProcess extends TestServer {
   readonly name: string;
   readonly port = freePort();
   readonly #command: readonly string[];
-  #process: ServerProcess | undefined;
 
   constructor(
     id: number,
     registry: string,
     { flags = [], clock }: ClusterOptions["nodes"][number],
   ) {
+    super();
     this.name = `idgen${id}`;
-    const program = clock === undefined
-      ? ["idgen/main.ts"]
-      : ["idgen/faults_fixture.ts", ...clock.map(String)];
+    const task = taskArguments("idgen");
+    if (clock !== undefined) task.splice(-1, 1, "idgen/faults_fixture.ts", ...clock.map(String));
     this.#command = [
-      ...["run", "--no-prompt", ...permissions, ...program, "--profile", "test1"],
+      ...[...task, "--profile", "test1"],
       ...["--id", `${id}`, "--port", `${this.port}`, "--registry", registry],
       ...["--zookeeper.sessionMs", `${sessionMs}`, "--ceilingMs", `${sessionMs - 500}`, ...flags],
     ];
   }
 
   get running(): boolean {
-    return this.#process?.running ?? false;
+    return this.process?.running ?? false;
   }
 
   get output(): string {
-    return this.#process?.output ?? "";
+    return this.process?.output ?? "";
   }
 
   /** Also after {@linkcode kill}. Resolves before it serves. */
   spawn(): void {
-    this.#process = new ServerProcess(Deno.execPath(), {
+    this.process = new ServerProcess(Deno.execPath(), {
       args: [...this.#command],
-      cwd: fileURLToPath(new URL("..", import.meta.url)),
+      cwd: projectRoot,
     });
   }
 
   async serving(): Promise<void> {
-    await this.#process?.ready(async () => await this.isActive() !== undefined, {
+    await this.process?.ready(async () => await this.isActive() !== undefined, {
       what: this.name,
     });
   }
@@ -81,29 +79,6 @@ export class IdgenProcess implements AsyncDisposable {
     } catch {
       return undefined;
     }
-  }
-
-  freeze(): void {
-    this.#process?.freeze();
-  }
-
-  thaw(): void {
-    this.#process?.thaw();
-  }
-
-  /** kill -9 */
-  async kill(): Promise<void> {
-    await this.#process?.kill();
-  }
-
-  /** SIGTERM; resolves to how it ended. */
-  async stop(): Promise<Deno.CommandStatus | undefined> {
-    await this.#process?.kill("SIGTERM");
-    return await this.#process?.ended;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
   }
 }
 

@@ -1,8 +1,7 @@
 /** Ids a second: in the process, and from an idgen process over the RPC. `deno task bench` runs it; it prints tables. */
-import { fileURLToPath } from "node:url";
 import type { Registry } from "@gru/shared/registry";
 import { connectRpc } from "@gru/shared/rpc/client";
-import { freePort, ServerProcess } from "@gru/shared/testing";
+import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
 import { idgenContract } from "./contract.ts";
 import { Snowflake } from "./snowflake.ts";
 
@@ -74,11 +73,8 @@ async function overRpc(): Promise<void> {
   const port = freePort();
   const flags = ["--profile", "test1", "--registry", "memory:", "--port", `${port}`];
   await using server = new ServerProcess(Deno.execPath(), {
-    args: [
-      ...["run", "--no-prompt", "--allow-net", "--allow-read=idgen/profiles"],
-      ...["--allow-env=GRU_CLUSTER_KEY,GRU_ZOOKEEPER_CREDENTIALS", "idgen/main.ts", ...flags],
-    ],
-    cwd: fileURLToPath(new URL("..", import.meta.url)),
+    args: [...taskArguments("idgen"), ...flags],
+    cwd: projectRoot,
   });
   const rpc = `http://127.0.0.1:${port}`;
   await server.ready(async () => {

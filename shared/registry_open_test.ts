@@ -43,7 +43,7 @@ Deno.test("registryShape wants user:password for acl digest", () => {
       registry: "memory:",
       zookeeper: { ...zookeeper, acl: "digest", credentials },
     });
-    assert.equal(parsed.success, credentials === ":", credentials);
+    assert.equal(parsed.success, credentials === ":", `${credentials}`);
   }
 });
 

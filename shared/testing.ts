@@ -1,5 +1,6 @@
 /** What tests share: waiting for a condition, free ports, real servers as child processes, a TCP proxy that misbehaves. */
 import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /**
  * Resolves as soon as the condition holds, looked at every few milliseconds.
@@ -175,6 +176,43 @@ export class ServerProcess implements AsyncDisposable {
     for await (const chunk of stream) {
       this.#output = (this.#output + decoder.decode(chunk, { stream: true })).slice(-65_536);
     }
+  }
+}
+
+export const projectRoot = fileURLToPath(new URL("../", import.meta.url));
+
+/** What `deno task <name>` runs, as arguments of `deno`: the same permissions, without the task's process around it. */
+export function taskArguments(name: string): string[] {
+  const { tasks } = JSON.parse(Deno.readTextFileSync(join(projectRoot, "deno.json")));
+  return tasks[name].split(" ").slice(1);
+}
+
+/** What a test does to a server besides starting it: freezes and kills it, and starts it again where it was. */
+export abstract class TestServer implements AsyncDisposable {
+  /** Set while it runs, and after its end. */
+  protected process: ServerProcess | undefined;
+
+  freeze(): void {
+    this.process?.freeze();
+  }
+
+  thaw(): void {
+    this.process?.thaw();
+  }
+
+  /** kill -9 */
+  async kill(): Promise<void> {
+    await this.process?.kill();
+  }
+
+  /** SIGTERM: an orderly end. Resolves to how it ended. */
+  async stop(): Promise<Deno.CommandStatus | undefined> {
+    await this.process?.kill("SIGTERM");
+    return await this.process?.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
   }
 }
 

@@ -1,5 +1,5 @@
 /** A real redis-server for tests: own port, own folder, ended with the test. */
-import { ask, freePort, ServerProcess } from "./testing.ts";
+import { ask, freePort, ServerProcess, TestServer } from "./testing.ts";
 
 export interface RedisServerOptions {
   /** An append-only file with `appendfsync always`: a killed server comes back with everything it had confirmed. Default false. */
@@ -9,13 +9,13 @@ export interface RedisServerOptions {
 }
 
 /** Disposing kills it and removes its folder. */
-export class RedisServer implements AsyncDisposable {
+export class RedisServer extends TestServer {
   readonly port: number;
   readonly #folder: string;
   readonly #args: readonly string[];
-  #process: ServerProcess | undefined;
 
   constructor(port: number, folder: string, args: readonly string[]) {
+    super();
     this.port = port;
     this.#folder = folder;
     this.#args = args;
@@ -27,9 +27,9 @@ export class RedisServer implements AsyncDisposable {
 
   /** Starts it, again with the same port and files after {@linkcode kill} or {@linkcode stop}. */
   async start(): Promise<void> {
-    if (this.#process?.running) return;
+    if (this.process?.running) return;
     const { port } = this;
-    const process = this.#process = new ServerProcess("redis-server", {
+    const process = this.process = new ServerProcess("redis-server", {
       args: [
         ...["--port", `${port}`, "--bind", "127.0.0.1", "--dir", this.#folder, "--save", ""],
         ...this.#args,
@@ -42,26 +42,8 @@ export class RedisServer implements AsyncDisposable {
     );
   }
 
-  freeze(): void {
-    this.#process?.freeze();
-  }
-
-  thaw(): void {
-    this.#process?.thaw();
-  }
-
-  /** kill -9 */
-  async kill(): Promise<void> {
-    await this.#process?.kill();
-  }
-
-  /** SIGTERM: an orderly end. */
-  async stop(): Promise<void> {
-    await this.#process?.kill("SIGTERM");
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
     await Deno.remove(this.#folder, { recursive: true });
   }
 }

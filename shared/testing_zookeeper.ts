@@ -1,5 +1,5 @@
 /** Real ZooKeeper servers for tests, from Debian's package: own ports, own folders, ended with the test. */
-import { ask, freePort, ServerProcess } from "./testing.ts";
+import { ask, freePort, ServerProcess, TestServer } from "./testing.ts";
 
 export interface ZookeeperServerOptions {
   /** Sessions may be as short as two ticks. Default 500; a server as people run it has 2000. */
@@ -7,12 +7,12 @@ export interface ZookeeperServerOptions {
 }
 
 /** Disposing kills it and removes its folder. */
-export class ZookeeperServer implements AsyncDisposable {
+export class ZookeeperServer extends TestServer {
   readonly port: number;
   readonly #folder: string;
-  #process: ServerProcess | undefined;
 
   constructor(port: number, folder: string) {
+    super();
     this.port = port;
     this.#folder = folder;
   }
@@ -24,8 +24,8 @@ export class ZookeeperServer implements AsyncDisposable {
 
   /** Starts it, again with the same port and data after {@linkcode kill}. Resolves before it serves. */
   spawn(): void {
-    if (this.#process?.running) return;
-    this.#process = new ServerProcess("java", {
+    if (this.process?.running) return;
+    this.process = new ServerProcess("java", {
       args: [
         ...["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"],
         // A killed process leaves its writes to the kernel, so tests lose nothing by not waiting for the disk.
@@ -40,7 +40,7 @@ export class ZookeeperServer implements AsyncDisposable {
 
   /** Resolves when it serves clients. */
   async serving(): Promise<void> {
-    await this.#process?.ready(
+    await this.process?.ready(
       async () => await this.role() !== undefined,
       { what: `ZooKeeper on port ${this.port}` },
     );
@@ -57,21 +57,8 @@ export class ZookeeperServer implements AsyncDisposable {
     return /^Mode: (\w+)$/m.exec(answer ?? "")?.[1];
   }
 
-  freeze(): void {
-    this.#process?.freeze();
-  }
-
-  thaw(): void {
-    this.#process?.thaw();
-  }
-
-  /** kill -9 */
-  async kill(): Promise<void> {
-    await this.#process?.kill();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
     await Deno.remove(this.#folder, { recursive: true });
   }
 }

@@ -178,6 +178,7 @@ for (const policy of ["disconnect", "skip"] as const) {
       assert.equal((await reader.next("msg")).seq, i);
       if (i % 50 === 0) peak = Math.max(peak, Deno.memoryUsage().rss - before);
     }
+    // deno-lint-ignore no-console -- for people; nothing measured decides
     console.log(
       `  ${policy}: 50 MB sent past a reader that stopped, ${
         (peak / 1e6).toFixed(0)

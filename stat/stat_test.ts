@@ -5,7 +5,14 @@ import type { Registration, Registry } from "@gru/shared/registry";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import { connectZookeeper } from "@gru/shared/registry_zookeeper";
 import { connectRpc } from "@gru/shared/rpc/client";
-import { freePort, ServerProcess, serverTest, waitFor } from "@gru/shared/testing";
+import {
+  freePort,
+  projectRoot,
+  ServerProcess,
+  serverTest,
+  taskArguments,
+  waitFor,
+} from "@gru/shared/testing";
 import { startRedis } from "@gru/shared/testing_redis";
 import { startZookeeper } from "@gru/shared/testing_zookeeper";
 import { type Report, statContract } from "./contract.ts";
@@ -87,7 +94,8 @@ Deno.test("startStat serves reports over RPC, in the process and over HTTP, of l
   assert.match((await client.any.getServiceVersion({})).version, /^\d+\.\d+\.\d+/);
 
   const ready = await fetch(`http://127.0.0.1:${stat.port}/readyz`);
-  assert.deepEqual(await ready.json(), { ready: true, checks: { registry: true, store: true } });
+  const checks = { announced: true, registry: true, store: true };
+  assert.deepEqual(await ready.json(), { ready: true, checks });
   const metrics = await (await fetch(`http://127.0.0.1:${stat.port}/metrics`)).text();
   assert.match(metrics, /gru_stat_reports_total\{result="full",node="stat1"\} 3/);
 });
@@ -110,15 +118,10 @@ Deno.test("startStat leaves the registry and closes its ports, also when it fail
   for (const freed of [port, httpPort]) Deno.listen({ hostname: "127.0.0.1", port: freed }).close();
 });
 
-const secrets = "GRU_CLUSTER_KEY,GRU_REDIS_PASSWORD,GRU_ZOOKEEPER_CREDENTIALS";
-
 function spawnStat(...args: string[]): ServerProcess {
   return new ServerProcess(Deno.execPath(), {
-    args: [
-      ...["run", "--no-prompt", "--allow-net", `--allow-env=${secrets}`, "--ignore-env"],
-      ...["--allow-read=stat/profiles", "stat/main.ts", ...args],
-    ],
-    cwd: new URL("..", import.meta.url),
+    args: [...taskArguments("stat"), ...args],
+    cwd: projectRoot,
   });
 }
 

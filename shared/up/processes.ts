@@ -1,25 +1,20 @@
 /** The programs as processes of their own over real ZooKeeper and Redis, started as their tasks do. For tests. */
-import { fileURLToPath } from "node:url";
-import { freePort, ServerProcess } from "@gru/shared/testing";
+import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
 import { type RedisServer, startRedis } from "@gru/shared/testing_redis";
 import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing_zookeeper";
-
-const root = fileURLToPath(new URL("../../", import.meta.url));
-const { tasks } = JSON.parse(Deno.readTextFileSync(`${root}deno.json`));
 
 export type ProgramName = "ticket" | "spear" | "stat" | "idgen" | "minions";
 export type Flags = Readonly<Record<string, string | number>>;
 
 /** What the task `<program>:<profile>` runs, with these flags; the process itself, no shell or wrapper around it. */
 export function spawnProgram(program: ProgramName, profile: string, flags: Flags): ServerProcess {
-  const [deno, ...words]: string[] = tasks[program].split(" ");
-  return new ServerProcess(deno ?? "deno", {
+  return new ServerProcess(Deno.execPath(), {
     args: [
-      ...words,
+      ...taskArguments(program),
       ...["--profile", profile],
       ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
     ],
-    cwd: root,
+    cwd: projectRoot,
   });
 }
 
