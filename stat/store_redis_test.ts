@@ -64,6 +64,7 @@ serverTest({
   needs: "redis",
   // ioredis leaves a timer of two seconds behind when it is told to disconnect from a socket that is closed already.
   sanitizeOps: false,
+  sanitizeResources: false,
   fn: async () => {
     await using server = await startRedis();
     const { url } = server;
@@ -172,6 +173,7 @@ serverTest({
   needs: "redis",
   // ioredis leaves a timer of two seconds behind when it is told to disconnect from a socket that is closed already.
   sanitizeOps: false,
+  sanitizeResources: false,
   fn: async () => {
     await using server = await startRedis();
     const idle = await openRedisStore({ url: server.url, log });

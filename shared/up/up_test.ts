@@ -69,6 +69,7 @@ Deno.test({
   name: "all five programs in one process do the main job for old clients and new",
   // socket.io-client 2 leaves timers behind for a few milliseconds; hence also at the end of the file.
   sanitizeOps: false,
+  sanitizeResources: false,
   fn: async (t) => {
     await using cluster = await up();
     for (const [i, dialect] of dialects.entries()) {
