@@ -89,6 +89,12 @@ export class RocketmqServer implements AsyncDisposable {
     return tool.output;
   }
 
+  /** The consumer groups that the broker knows, without its own. */
+  async consumerGroups(): Promise<string[]> {
+    const file = `${this.#folder}/store/config/subscriptionGroup.json`;
+    return Object.keys(JSON.parse(await Deno.readTextFile(file)).subscriptionGroupTable);
+  }
+
   freeze(): void {
     this.#proxy?.freeze();
   }

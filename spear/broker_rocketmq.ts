@@ -32,7 +32,10 @@ import type { Position, Target } from "./wire.ts";
 export interface RocketmqBrokerOptions extends RedisBrokerOptions {
   /** `host:port` of the proxy's gRPC */
   readonly rocketmq: string;
-  /** Of type FIFO; must exist. Default `gru`. */
+  /**
+   * Must exist, with `message.type=FIFO`. Default `gru`. The consumer groups are `<topic>-lane-<n>`, n from 0, as many
+   * as there are nodes at a time; where the server does not make them by itself they must exist too.
+   */
   readonly topic?: string;
 }
 
@@ -86,6 +89,9 @@ export class RocketmqBroker implements Broker {
   readonly #beating: Promise<void>;
   readonly #keepingAlive: ReturnType<typeof setInterval>;
   #link: RocketmqLink | undefined;
+  /** Settled with the next beat. */
+  #beaten: PromiseWithResolvers<void> | undefined;
+  #received = 0;
   #registering: Promise<void> | undefined;
   #comparedAt = -Infinity;
   #closed: Promise<void> | undefined;
@@ -125,8 +131,15 @@ export class RocketmqBroker implements Broker {
     return this.#link?.usable ?? false;
   }
 
+  /** How much has come from other nodes, in UTF-16 units. */
+  get received(): number {
+    return this.#received;
+  }
+
   async publish(publication: Publication): Promise<Accepted> {
     const { target, id, body } = publication;
+    // Whoever is not watched could die with a message that is kept and that nobody hears of.
+    if (!this.#roll.watched || this.#beaten !== undefined) await this.#nextBeat();
     let accepted;
     try {
       accepted = await this.#store.publish(publication);
@@ -282,6 +295,7 @@ export class RocketmqBroker implements Broker {
   // Receiving
 
   #receive(text: string): void {
+    this.#received += text.length;
     let items: [Target, string, number, string?][];
     try {
       items = JSON.parse(text);
@@ -320,12 +334,33 @@ export class RocketmqBroker implements Broker {
       } catch (error) {
         this.#options.log.debug("Redis did not take a sign of life: {error}", { error });
       }
-      await pause(beatMs, undefined, { signal }).catch(() => {});
+      const untilNext = redis === undefined ? retryMs : beatMs;
+      await pause(untilNext, undefined, { signal }).catch(() => {});
+    }
+    this.#beaten?.reject(new NotAcceptedError("the broker is closed"));
+  }
+
+  /** Those who wait go on in the order of their calls. @throws {NotAcceptedError} */
+  async #nextBeat(): Promise<void> {
+    if (this.#closing.signal.aborted) throw new NotAcceptedError("the broker is closed");
+    this.#beaten ??= Promise.withResolvers();
+    const { promise } = this.#beaten;
+    const over = new AbortController();
+    const late = pause(this.#options.publishMs, undefined, { signal: over.signal }).then(() => {
+      throw new NotAcceptedError(`Redis did not answer within ${this.#options.publishMs} ms`);
+    });
+    late.catch(() => {});
+    try {
+      await Promise.race([promise, late]);
+    } finally {
+      over.abort();
     }
   }
 
   async #beatOnce(redis: Redis): Promise<void> {
     const { moved, faulty, gone, mail } = await this.#roll.beat(redis);
+    this.#beaten?.resolve();
+    this.#beaten = undefined;
     const now = Date.now();
     for (const tag of gone) this.#buried.set(tag, now + interestMs);
     for (const [tag, until] of this.#buried) {

@@ -4,6 +4,7 @@
  * what is done about that is in this file.
  */
 import { Duplex } from "node:stream";
+import { setTimeout as pause } from "node:timers/promises";
 import { format } from "node:util";
 import type { Logger } from "@gru/shared/log";
 import {
@@ -13,7 +14,25 @@ import {
   SimpleConsumer,
 } from "rocketmq-client-nodejs";
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
+import stubs from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_grpc_pb.js";
 import services from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb.js";
+
+/**
+ * gRPC's own settings would wait up to two minutes before they try to reconnect, and not notice a server that is cut off.
+ * The library has no way to give others, and looks its stub up here.
+ */
+stubs.MessagingServiceClient = class extends stubs.MessagingServiceClient {
+  constructor(
+    ...[address, credentials]: ConstructorParameters<typeof stubs.MessagingServiceClient>
+  ) {
+    super(address, credentials, {
+      "grpc.initial_reconnect_backoff_ms": 100,
+      "grpc.max_reconnect_backoff_ms": 1000,
+      "grpc.keepalive_time_ms": 10_000,
+      "grpc.keepalive_timeout_ms": 3000,
+    });
+  }
+};
 
 export interface RocketmqLinkOptions {
   /** `host:port` of the proxy's gRPC */
@@ -49,7 +68,7 @@ const probe = "probe";
 export class RocketmqLink implements AsyncDisposable {
   readonly #options: RocketmqLinkOptions;
   readonly #running: Promise<void>;
-  readonly #closing = Promise.withResolvers<void>();
+  readonly #closing = new AbortController();
   #producer: Producer | undefined;
   #usable = false;
   #closed = false;
@@ -82,7 +101,7 @@ export class RocketmqLink implements AsyncDisposable {
     if (!this.#closed) {
       this.#closed = true;
       this.#usable = false;
-      this.#closing.resolve();
+      this.#closing.abort();
       // Ends the request for messages that is under way: it cannot be called back.
       if (this.#producer) {
         await this.#send(this.#producer, this.#options.tag, probe).catch(() => {});
@@ -124,7 +143,7 @@ export class RocketmqLink implements AsyncDisposable {
   get #common() {
     const { endpoints, topic, log } = this.#options;
     const write = (...line: unknown[]) =>
-      log.debug("RocketMQ's client: {line}", { line: format(...line) });
+      log.debug("RocketMQ's client: {line}", () => ({ line: format(...line) }));
     return {
       endpoints,
       namespace: "",
@@ -142,14 +161,19 @@ export class RocketmqLink implements AsyncDisposable {
   ): Promise<C> {
     const close = contain(client);
     clients.defer(close);
-    let timer;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error("RocketMQ sent no settings")), patienceMs);
-    });
+    const over = new AbortController();
+    const signal = AbortSignal.any([over.signal, this.#closing.signal]);
+    const late = pause(patienceMs, undefined, { signal });
     try {
-      await Promise.race([client.startup(), late, this.#closing.promise]);
+      await Promise.race([
+        client.startup(),
+        late.then(() => {
+          throw new Error("RocketMQ sent no settings");
+        }),
+      ]);
     } finally {
-      clearTimeout(timer);
+      over.abort();
+      late.catch(() => {});
     }
     return client;
   }
@@ -229,10 +253,7 @@ export class RocketmqLink implements AsyncDisposable {
   }
 
   async #pause(): Promise<void> {
-    let timer;
-    const over = new Promise<void>((resolve) => timer = setTimeout(resolve, retryMs));
-    await Promise.race([over, this.#closing.promise]);
-    clearTimeout(timer);
+    await pause(retryMs, undefined, { signal: this.#closing.signal }).catch(() => {});
   }
 }
 
@@ -277,22 +298,28 @@ function sameBrokers(ones: readonly Broker[], others: readonly Broker[]): boolea
 /** Makes a client harmless, and gives the only way to close it that always ends and frees everything. */
 function contain(client: Producer | Receiver): () => Promise<void> {
   let closed = false;
+  const waiting = new AbortController();
+  Object.assign(client, {
+    // Between the attempts to start.
+    sleep: (ms: number) => pause(ms, undefined, { signal: waiting.signal }).catch(() => {}),
+  });
   const createStream = client.createTelemetryStream.bind(client);
   client.createTelemetryStream = (endpoints) => {
     // A timer asks for a new stream a second after one has broken, also when the client has been closed meanwhile.
     if (closed) return inertStream() as ReturnType<typeof createStream>;
     const stream = createStream(endpoints);
-    const [once, forget] = [stream.once.bind(stream), stream.removeAllListeners.bind(stream)];
-    return Object.assign(stream, {
-      // The end of a stream, or an error, sets that timer; not after closing.
-      once: (event: string, listener: (...args: unknown[]) => void) =>
-        once(event as "end", (...args: unknown[]) => closed || listener(...args)),
-      // The client lets go of its streams before they have ended: an error that comes later would be uncaught.
-      removeAllListeners: (event?: string | symbol) => forget(event).on("error", () => {}),
-    });
+    // The client lets go of its streams before they have ended: an error that comes later would be uncaught.
+    const forget = stream.removeAllListeners.bind(stream);
+    stream.removeAllListeners = (...events: [(string | symbol)?]) => {
+      forget(...events);
+      if (events.length === 0) stream.on("error", () => {});
+      return stream;
+    };
+    return stream;
   };
   return async () => {
     closed = true;
+    waiting.abort();
     Object.assign(client, {
       // A start that is under way would go on, and leave its timers.
       updateRoutes: () => Promise.reject(new Error("closed")),

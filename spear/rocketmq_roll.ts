@@ -50,6 +50,11 @@ export class RocketmqRoll {
     return this.#lane >= 0 && performance.now() - this.#heldAt < laneMs - laneReserveMs;
   }
 
+  /** If this node dies now, the others will notice: it has given a sign of life, and they do not count it as silent yet. */
+  get watched(): boolean {
+    return performance.now() - this.#heldAt < silentMs / 2;
+  }
+
   /** To be told to all nodes with the next beat: messages have been kept and maybe not sent out. */
   reportFault(): void {
     this.#toReport++;

@@ -21,6 +21,7 @@ for i = 1, #nodes, 2 do
       redis.call('HSET', KEYS[1], nodes[i], tag .. ' ' .. at .. ' 0')
     end
     if silence > tonumber(ARGV[4]) then
+      faults = faults + 1
       redis.call('HDEL', KEYS[1], nodes[i])
     else
       taken[tonumber(nodes[i])] = true
