@@ -130,6 +130,9 @@ export function parseArgument<E extends EventName>(
   raw: unknown,
 ): { readonly value: Argument<E>; readonly raw: unknown } {
   const argument = event === "online" ? raw : fromJson(event, raw);
+  if (isDeeper(argument, maxDepth)) {
+    throw new EventError(code.parameterError, `${event}: nested more than ${maxDepth} levels deep`);
+  }
   const result = schemas[event].safeParse(argument);
   if (result.success) return { value: result.data as Argument<E>, raw: argument };
   const issue = result.error.issues[0];
@@ -140,6 +143,14 @@ export function parseArgument<E extends EventName>(
       show(dig(argument, path))
     }`,
   );
+}
+
+/** An argument may come back in its result; whoever encodes that goes through it recursively. */
+const maxDepth = 32;
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
 }
 
 function fromJson(event: string, raw: unknown): unknown {
