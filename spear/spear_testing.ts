@@ -1,6 +1,7 @@
 /** A spear that is alone, and clients on it: for tests. */
 import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
+import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
 import { spearSchema } from "./config.ts";
 import { type Spear, type SpearOverrides, startSpear } from "./spear.ts";
 import { type Dialect, dialects, TestClient } from "./test_client.ts";
@@ -25,6 +26,41 @@ export function singleSpear(
     environment: (name) => environment[name],
   });
   return startSpear(config, overrides);
+}
+
+export interface SpearProcess extends AsyncDisposable {
+  readonly address: string;
+  residentBytes(): Promise<number>;
+}
+
+/** The same in a process of its own, so that its memory is its own too. */
+export async function spawnSpear(
+  flags: Readonly<Record<string, string | number>> = {},
+): Promise<SpearProcess> {
+  const port = freePort();
+  const monitor = `http://127.0.0.1:${freePort()}`;
+  const { port: monitorPort } = new URL(monitor);
+  const all = { mode: "single", port, monitorPort, drainMs: 0, ...flags };
+  const process = new ServerProcess(Deno.execPath(), {
+    args: [
+      ...taskArguments("spear"),
+      ...Object.entries(all).map(([key, value]) => `--${key}=${value}`),
+    ],
+    cwd: projectRoot,
+  });
+  await process.ready(async () => {
+    const response = await fetch(`${monitor}/readyz`).catch(() => undefined);
+    await response?.body?.cancel();
+    return response?.ok ?? false;
+  }, { what: "spear" });
+  return {
+    address: `http://127.0.0.1:${port}`,
+    residentBytes: async () => {
+      const text = await (await fetch(`${monitor}/metrics`)).text();
+      return Number(/^process_resident_memory_bytes\S* (\S+)/m.exec(text)?.[1]);
+    },
+    [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
+  };
 }
 
 export async function authenticated(
