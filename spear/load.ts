@@ -1,7 +1,13 @@
 /** Load for spears, from several processes: connects clients, sends to their groups, says what arrived and how late. */
 import { parseArgs } from "node:util";
 import { LatencyCounts } from "./load_latency.ts";
-import { type LoadCommand, type LoadPlan, runWorker, type WorkerResult } from "./load_worker.ts";
+import {
+  type LoadCommand,
+  type LoadPlan,
+  runWorker,
+  type WorkerCount,
+  type WorkerResult,
+} from "./load_worker.ts";
 
 export interface LoadOptions extends Omit<LoadPlan, "worker"> {
   /** Run the workers on this core. Linux, where `taskset` is installed. */
@@ -77,12 +83,12 @@ export class Load implements AsyncDisposable {
     let before = -1;
     let since = performance.now();
     while (performance.now() - since < patienceMs) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      const received = (await ask<number>(this.#workers, { do: "count" }))
-        .reduce((sum, count) => sum + count, 0);
-      if (received === before) continue;
+      const counts = await ask<WorkerCount>(this.#workers, { do: "count" });
+      const received = counts.reduce((sum, count) => sum + count.received, 0);
+      if (received >= counts.reduce((sum, count) => sum + count.expected, 0)) return;
+      if (received !== before) since = performance.now();
       before = received;
-      since = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
 

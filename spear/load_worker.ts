@@ -29,18 +29,21 @@ export interface LoadPlan {
 export type LoadCommand =
   | { readonly do: "connect" }
   | { readonly do: "send"; readonly perSecond: number; readonly seconds: number }
-  /** How many have been received so far. */
+  /** How many have been received here so far, and are expected everywhere because of this one. */
   | { readonly do: "count" }
   /** Everything since the last `send`. */
   | { readonly do: "result" };
 
-export interface WorkerResult {
-  readonly sent: number;
-  readonly accepted: number;
-  /** Deliveries that the accepted and sent messages should bring about, at all workers together. */
+export interface WorkerCount {
+  /** Deliveries that the messages sent here should bring about, at all workers together. */
   readonly expected: number;
   /** Deliveries here. */
   readonly received: number;
+}
+
+export interface WorkerResult extends WorkerCount {
+  readonly sent: number;
+  readonly accepted: number;
   readonly latencies: readonly (readonly [bucket: number, count: number])[];
   /** Connections that ended although nobody asked for it, since the beginning. */
   readonly lost: number;
@@ -95,8 +98,8 @@ class LoadWorker {
     }
   }
 
-  get received(): number {
-    return this.#received;
+  get count(): WorkerCount {
+    return { received: this.#received, expected: this.#expected };
   }
 
   takeResult(): WorkerResult {
@@ -247,7 +250,7 @@ export async function runWorker(
       case "send":
         return await worker.send(command.perSecond, command.seconds);
       case "count":
-        return worker.received;
+        return worker.count;
       case "result":
         return worker.takeResult();
     }

@@ -27,7 +27,7 @@ type OnBytes = (data: Buffer, start: number, end: number) => void;
 
 const opcode = { text: 1, close: 8, ping: 9 } as const;
 /** As the first character of an Engine.IO packet. */
-const engine = { ping: 50, message: 52 } as const;
+const engine = { open: 48, ping: 50, message: 52 } as const;
 
 export class RawClient {
   readonly #socket: Socket;
@@ -85,7 +85,6 @@ export class RawClient {
           return reject(new Error(`no WebSocket at ${host}:${port}: ${head.toString("latin1")}`));
         }
         socket.on("data", (data: Buffer) => client.#read(data));
-        client.send("0");
         client.#read(head.subarray(end + 4));
       };
       socket.on("data", onHead);
@@ -164,6 +163,8 @@ export class RawClient {
     if (code === opcode.ping) return this.#write(10, data.toString("utf8", start, end));
     if (code !== opcode.text) return;
     if (data[start] === engine.message) this.#onBytes(data, start + 1, end);
+    // Not sooner: what comes before the server has said so may get lost in its handshake.
+    else if (data[start] === engine.open) this.send("0");
     else if (data[start] === engine.ping) this.#write(opcode.text, "3");
   }
 }
