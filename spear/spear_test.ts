@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { waitFor } from "@gru/shared/testing";
 import { authenticated, modern, old, singleSpear } from "./spear_testing.ts";
-import { type Json, TestClient } from "./test_client.ts";
+import { dialects, type Json, TestClient } from "./test_client.ts";
 import { code } from "./wire.ts";
 
 function assertError(result: Json, errorCode: number, message: RegExp): void {
@@ -163,6 +163,31 @@ Deno.test('subscribing twice gives each message once, and 10 and "10" are one gr
   ]]);
   assert.deepEqual(client.pending("msg"), []);
 });
+
+for (const dialect of dialects.filter(({ name }) => name.includes("upgraded"))) {
+  Deno.test({
+    name:
+      `messages that come while a connection is upgraded all arrive, in order (${dialect.name})`,
+    // The old client leaves timers behind for a few milliseconds.
+    sanitizeOps: !dialect.old,
+    sanitizeResources: !dialect.old,
+    fn: async () => {
+      await using spear = await singleSpear({ "limits.messagesPerSecond": 100_000 });
+      await using sender = await authenticated(spear.address, 1);
+      await using client = await authenticated(spear.address, 2, dialect);
+      const argument = { userId: 2, subscribeGroups: [{ id: 10 }] };
+      assert.equal((await client.request("subscribe", argument)).success, true);
+      let last = 0;
+      for (const until = performance.now() + 1000; performance.now() < until;) {
+        const message = { type: 1, target: { id: 10 }, content: "x" };
+        last = (await sender.request("msg", message)).data.seq;
+      }
+      await waitFor(() => client.pending("msg").at(-1)?.seq === last);
+      const seqs = client.pending("msg").map(({ seq }) => seq);
+      assert.deepEqual(seqs, Array.from({ length: last }, (_, i) => i + 1));
+    },
+  });
+}
 
 Deno.test("ids beyond what a JSON number holds stay exact, as strings", async () => {
   await using spear = await singleSpear();

@@ -1,6 +1,8 @@
 /** The stock socket.io clients, new and old, as one thing that tests can read from top to bottom. */
 import { io as io4 } from "socket.io-client";
-// @ts-types="./socket_io_client_2.d.ts"
+// @ts-types="./socket_io_client_old.d.ts"
+import io1 from "socket.io-client-1";
+// @ts-types="./socket_io_client_old.d.ts"
 import io2 from "socket.io-client-2";
 
 // deno-lint-ignore no-explicit-any
@@ -23,20 +25,33 @@ export interface Dialect {
 
 const options = { reconnection: false, forceNew: true };
 
-export const dialects: readonly Dialect[] = (["websocket", "polling"] as const).flatMap(
-  (transport) => [
+function dialectsOver(name: string, transports: readonly string[]): Dialect[] {
+  const settings = { ...options, transports: [...transports] };
+  return [
     {
-      name: `socket.io-client 4, ${transport}`,
-      open: (address) => io4(address, { ...options, transports: [transport] }) as StockSocket,
+      name: `socket.io-client 4, ${name}`,
+      open: (address) => io4(address, settings) as StockSocket,
       old: false,
     },
     {
-      name: `socket.io-client 2 (Engine.IO 3), ${transport}`,
-      open: (address) => io2(address, { ...options, transports: [transport] }),
+      name: `socket.io-client 2 (Engine.IO 3), ${name}`,
+      open: (address) => io2(address, settings),
       old: true,
     },
-  ],
-);
+    {
+      name: `socket.io-client 1 (Engine.IO 3), ${name}`,
+      open: (address) => io1(address, settings),
+      old: true,
+    },
+  ];
+}
+
+export const dialects: readonly Dialect[] = [
+  ...dialectsOver("websocket", ["websocket"]),
+  ...dialectsOver("polling", ["polling"]),
+  // As the clients are without options.
+  ...dialectsOver("polling, then upgraded", ["polling", "websocket"]),
+];
 
 export class TestClient implements AsyncDisposable {
   readonly #socket: StockSocket;

@@ -40,7 +40,7 @@ serverTest({
     let spear2 = second;
     let groups = 10;
     const play = async () => {
-      for (const dialect of dialects.slice(0, 2)) {
+      for (const dialect of dialects.slice(0, 3)) {
         groups++;
         await playScenario(ticket.address, dialect, { group: groups, firstUser: groups * 1000 });
       }
