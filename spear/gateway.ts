@@ -163,10 +163,13 @@ const lastWordsMs = 1000;
 
 class SocketConnection implements Connection, Sink {
   readonly #socket: Socket;
+  /** `socket.conn` goes through three getters. */
+  readonly #conn: Socket["conn"];
   readonly #outlet: Outlet;
 
   constructor(socket: Socket, { fanOut, slow }: GatewayOptions) {
     this.#socket = socket;
+    this.#conn = socket.conn;
     this.#outlet = new Outlet(fanOut, {
       sink: this,
       slow,
@@ -199,11 +202,11 @@ class SocketConnection implements Connection, Sink {
   }
 
   get writable(): boolean {
-    return this.#socket.conn.transport.writable;
+    return this.#conn.transport.writable;
   }
 
   write(batch: Batch): void {
-    const { conn } = this.#socket;
+    const conn = this.#conn;
     if (conn.transport.name === "websocket") {
       // Engine.IO takes an encoded frame for each packet; it does not mind that this one is several.
       conn.write(
@@ -216,7 +219,7 @@ class SocketConnection implements Connection, Sink {
   }
 
   whenWritable(callback: () => void): void {
-    const { conn } = this.#socket;
+    const conn = this.#conn;
     const { transport } = conn;
     const ready = () => {
       transport.off("ready", ready);
@@ -242,7 +245,7 @@ class SocketConnection implements Connection, Sink {
 
   /** At once and with a code: what waits would never leave. */
   #cutOff(): void {
-    const { conn } = this.#socket;
+    const conn = this.#conn;
     const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
     socket?.close(closeCode.slowConsumer, "slow consumer");
     conn.close(true);

@@ -158,7 +158,10 @@ const flags = {
   workers: ["1", "processes; one holds up to about 18 000 connections and keeps one core busy"],
   senders: ["4", "connections of each worker that send"],
   connecting: ["100", "connections of each worker that are under way at once"],
-  sources: ["127.0.0.1", "local addresses, comma list; each has ports for 28 000 connections"],
+  sources: [
+    "",
+    "local addresses, comma list, each with ports for 28 000 connections; default: the system's",
+  ],
   "first-user": ["1000000", "the users are numbered from here"],
   core: ["", "run the workers on this core (Linux, taskset)"],
 } as const satisfies Record<string, readonly [fallback: string, text: string]>;
@@ -207,7 +210,7 @@ async function main(args: string[]): Promise<void> {
     workers: number("workers"),
     senders: number("senders"),
     connecting: number("connecting"),
-    sources: text("sources").split(","),
+    sources: text("sources").split(",").filter((address) => address !== ""),
     firstUser: number("first-user"),
     core: text("core") === "" ? undefined : number("core"),
   });

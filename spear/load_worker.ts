@@ -14,6 +14,10 @@ export interface LoadPlan {
   readonly targets: readonly string[];
   /** Where to ask for a ticket instead; targets are not used then. */
   readonly ticket: string | undefined;
+  /**
+   * Local addresses; none: the system chooses. One that is given is bound first, for which a port must be free of everything: after
+   * many short connections that takes long.
+   */
   readonly sources: readonly string[];
   /** Connections that send and receive nothing, for each worker. */
   readonly senders: number;

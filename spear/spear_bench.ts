@@ -177,7 +177,7 @@ async function scene(
     workers: 1,
     senders: 4,
     connecting: 100,
-    sources: ["127.0.0.1"],
+    sources: [],
     firstUser: 1,
     core: cores.load,
     ...options,
