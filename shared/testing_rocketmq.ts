@@ -5,6 +5,7 @@ import {
   ServerProcess,
   type ServerTest,
   serverTest,
+  TestServer,
   waitFor,
 } from "./testing.ts";
 
@@ -28,8 +29,11 @@ export function rocketmqTest(test: RocketmqTest): void {
   else Deno.test({ ...definition, fn, name, ignore: true });
 }
 
-/** A name server, and a proxy with a broker in it. Disposing kills both and removes the folder. */
-export class RocketmqServer implements AsyncDisposable {
+/**
+ * A name server, and a proxy with a broker in it. What a test does to the server it does to the proxy; the name server
+ * stays. Disposing kills both and removes the folder.
+ */
+export class RocketmqServer extends TestServer {
   /** gRPC, where clients connect. */
   readonly port = freePort();
   readonly #namesrvPort = freePort();
@@ -37,9 +41,9 @@ export class RocketmqServer implements AsyncDisposable {
   readonly #remotingPort = freePort();
   readonly #folder: string;
   #namesrv: ServerProcess | undefined;
-  #proxy: ServerProcess | undefined;
 
   constructor(folder: string) {
+    super();
     this.#folder = folder;
   }
 
@@ -57,12 +61,13 @@ export class RocketmqServer implements AsyncDisposable {
         { what: `RocketMQ's name server on port ${this.#namesrvPort}` },
       );
     }
-    if (this.#proxy?.running) return;
+    if (this.process?.running) return;
     const [mode, brokerConf] = [["-pm", "local"], ["-bc", "conf/broker.conf"]];
     const namesrv = ["-n", `127.0.0.1:${this.#namesrvPort}`];
-    this.#proxy = java(this.#folder, 512, "proxy.ProxyStartup", ...mode, ...namesrv, ...brokerConf);
-    await this.#proxy.ready(
-      () => this.#proxy?.output.includes("startup successfully") ?? false,
+    const proxy = java(this.#folder, 512, "proxy.ProxyStartup", ...mode, ...namesrv, ...brokerConf);
+    this.process = proxy;
+    await proxy.ready(
+      () => proxy.output.includes("startup successfully"),
       { what: `RocketMQ's proxy on port ${this.port}` },
     );
   }
@@ -95,26 +100,8 @@ export class RocketmqServer implements AsyncDisposable {
     return Object.keys(JSON.parse(await Deno.readTextFile(file)).subscriptionGroupTable);
   }
 
-  freeze(): void {
-    this.#proxy?.freeze();
-  }
-
-  thaw(): void {
-    this.#proxy?.thaw();
-  }
-
-  /** kill -9 of the proxy with its broker; the name server stays. */
-  async kill(): Promise<void> {
-    await this.#proxy?.kill();
-  }
-
-  /** SIGTERM: an orderly end of the proxy with its broker. */
-  async stop(): Promise<void> {
-    await this.#proxy?.kill("SIGTERM");
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.#proxy?.kill(), this.#namesrv?.kill()]);
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([super[Symbol.asyncDispose](), this.#namesrv?.kill()]);
     await Deno.remove(this.#folder, { recursive: true });
   }
 
