@@ -1,8 +1,7 @@
 /**
- * The broker whose messages travel through RocketMQ. Counting, history and idempotency are those of
- * {@linkcode RedisBroker}. Which nodes listen to a target is a hash in Redis, `gru:{<target>}:nodes`: tag of the node →
- * Unix ms until which that holds if it is not renewed. Whoever publishes sends each of them its own copy, under its tag;
- * a node that does not listen gets nothing.
+ * The broker whose messages travel through RocketMQ. {@linkcode RedisStore} counts and keeps them, and Redis knows which
+ * nodes listen to a target ({@linkcode RocketmqInterest}). Whoever publishes sends each of them its own copy, under its
+ * tag; a node that does not listen gets nothing.
  *
  * A message that is kept and not sent out reaches the members all the same. When RocketMQ does not take it, it is
  * left in Redis for the node, which fetches its mail several times a second. When its publisher dies before it has sent
@@ -21,15 +20,14 @@ import {
   NotAcceptedError,
   type Publication,
 } from "./broker.ts";
-import { RedisBroker, type RedisBrokerOptions } from "./broker_redis.ts";
 import { InOrder } from "./in_order.ts";
-import { ClusterRedis } from "./redis_cluster.ts";
-import { parseRedisAddress, type RedisServers, SoleRedis } from "./redis_servers.ts";
+import { RedisStore, type RedisStoreOptions } from "./redis_store.ts";
+import { RocketmqInterest } from "./rocketmq_interest.ts";
 import { RocketmqLink } from "./rocketmq_link.ts";
 import { RocketmqRoll, rollTarget } from "./rocketmq_roll.ts";
 import type { Position, Target } from "./wire.ts";
 
-export interface RocketmqBrokerOptions extends RedisBrokerOptions {
+export interface RocketmqBrokerOptions extends RedisStoreOptions {
   /** `host:port` of the proxy's gRPC */
   readonly rocketmq: string;
   /**
@@ -44,19 +42,7 @@ interface Outbox {
   size: number;
 }
 
-/** Where a target's entry for this node stands. */
-interface Registration {
-  readonly tag: string;
-  readonly connection: object;
-  /** Unix ms */
-  readonly renewAt: number;
-}
-
 const beatMs = 300;
-/** An entry of a node that listens. Far more than clocks differ. */
-const interestMs = 900_000;
-const renewMs = 300_000;
-const registrationsAtOnce = 500;
 const retryMs = 50;
 /** How long a message waits for one that it has overtaken. */
 const holdMs = 30;
@@ -75,13 +61,10 @@ const closeMs = 3000;
 export class RocketmqBroker implements Broker {
   readonly #options: RocketmqBrokerOptions;
   readonly #sink: BrokerSink;
-  readonly #store: RedisBroker;
-  readonly #servers: RedisServers;
+  readonly #store: RedisStore;
   readonly #roll = new RocketmqRoll();
+  readonly #interest: RocketmqInterest;
   readonly #inOrder: InOrder;
-  readonly #listening = new Map<Target, Registration | undefined>();
-  /** Tags of nodes that have gone, and until when (Unix ms) entries of theirs may be found. */
-  readonly #buried = new Map<string, number>();
   readonly #outboxes = new Map<string, Outbox>();
   /** What is to be finished before closing. */
   readonly #tasks = new Set<Promise<void>>();
@@ -92,38 +75,32 @@ export class RocketmqBroker implements Broker {
   /** Settled with the next beat. */
   #beaten: PromiseWithResolvers<void> | undefined;
   #received = 0;
-  #registering: Promise<void> | undefined;
   #comparedAt = -Infinity;
   #closed: Promise<void> | undefined;
 
   /** @throws {TypeError} for an address of Redis that is none. */
   constructor(options: RocketmqBrokerOptions, sink: BrokerSink) {
-    const { url, password, node, log, history, publishMs } = options;
     this.#options = options;
     this.#sink = sink;
     this.#inOrder = new InOrder((...message) => this.#sink.message(...message), holdMs);
-    const address = parseRedisAddress(url);
-    const settings = {
-      ...{ password, log, name: `gru-${node}-rocketmq` },
-      prepare: () => Promise.resolve(),
-      onMessage() {},
-      onChange: () => this.#register(),
-    };
-    this.#servers = address.kind === "cluster"
-      ? new ClusterRedis(address.nodes, settings)
-      : new SoleRedis(address.place, settings);
-    this.#store = new RedisBroker(options, { message() {}, disrupted() {} });
+    this.#store = new RedisStore(options, { onChange: () => this.#interest.renew() });
+    this.#interest = new RocketmqInterest({
+      store: this.#store,
+      tag: () => this.#roll.tag,
+      missed: () => this.#disrupted(),
+      closing: this.#closing.signal,
+    });
     this.#beating = this.#beat();
     // Comparing positions keeps what is listened to from expiring, and finds whatever was missed unnoticed.
     this.#keepingAlive = setInterval(
       () => this.#disrupted(),
-      Math.min(Math.max(history.ageMs / 2, publishMs), keepAliveMs),
+      Math.min(this.#store.stateMs / 4, keepAliveMs),
     );
   }
 
   /** Without RocketMQ messages are accepted and arrive too, only later. */
   get connected(): boolean {
-    return this.#store.connected && this.#servers.usable && this.#roll.lane >= 0;
+    return this.#store.servers.usable && this.#roll.lane >= 0;
   }
 
   /** Messages come through RocketMQ. */
@@ -149,17 +126,15 @@ export class RocketmqBroker implements Broker {
     }
     if (accepted.id !== id) return accepted;
     const { epoch, seq } = accepted;
-    if (this.#listening.has(target)) this.#inOrder.message(target, epoch, seq, body);
+    if (this.#interest.has(target)) this.#inOrder.message(target, epoch, seq, body);
     this.#track(this.#forward(target, epoch, seq, body));
     return accepted;
   }
 
   async listen(target: Target): Promise<Position> {
-    this.#listening.set(target, undefined);
     try {
-      await this.#registerSoon(target);
-      const [position] = await this.#store.positions([{ target, epoch: "", seq: 0 }]);
-      if (position === undefined) throw new NotAcceptedError(`no position of ${target}`);
+      await this.#interest.enter(target);
+      const position = await this.#store.position({ target, epoch: "", seq: 0 });
       this.#inOrder.begin(target, position);
       return position;
     } catch (error) {
@@ -169,9 +144,8 @@ export class RocketmqBroker implements Broker {
   }
 
   async unlisten(target: Target): Promise<void> {
-    this.#listening.delete(target);
     this.#inOrder.end(target);
-    await this.#commands(target)?.hdel(nodesKey(target), this.#roll.tag).catch(() => {});
+    await this.#interest.leave(target);
   }
 
   positions(known: readonly KnownPosition[]): Promise<Position[]> {
@@ -196,27 +170,22 @@ export class RocketmqBroker implements Broker {
       (async () => {
         // One that is done may have begun others.
         while (this.#tasks.size > 0) await Promise.all(this.#tasks);
-        const targets = [...this.#listening.keys()];
-        this.#listening.clear();
-        await inBatches(targets, async (target) => {
-          await this.#commands(target)?.hdel(nodesKey(target), this.#roll.tag);
-        });
-        const redis = this.#commands(rollTarget);
+        await this.#interest.leaveAll();
+        const redis = this.#redis;
         if (redis !== undefined) await this.#roll.leave(redis);
       })(),
     );
     await this.#link?.[Symbol.asyncDispose]();
-    await Promise.all([this.#servers, this.#store].map((part) => part[Symbol.asyncDispose]()));
+    await this.#store[Symbol.asyncDispose]();
   }
 
-  /** The connection to the server that has the target; undefined while it can't be used. */
-  #commands(target: Target): Redis | undefined {
-    const commands = this.#servers.serverOf(target)?.commands;
-    return commands?.usable ? commands.redis : undefined;
+  /** The connection to the server that has the roll; undefined while it can't be used. */
+  get #redis(): Redis | undefined {
+    return this.#store.linkOf(rollTarget)?.redis;
   }
 
   #disrupted(): void {
-    if (this.#listening.size > 0) this.#sink.disrupted();
+    if (this.#interest.size > 0) this.#sink.disrupted();
   }
 
   #track(task: Promise<void>): void {
@@ -231,23 +200,15 @@ export class RocketmqBroker implements Broker {
    * knows of the message by its position.
    */
   async #forward(target: Target, epoch: string, seq: number, body: string): Promise<void> {
-    let nodes;
+    let tags;
     try {
-      nodes = await this.#commands(target)?.hgetall(nodesKey(target));
+      tags = await this.#interest.others(target);
     } catch {
-      // As where there is no connection.
+      return this.#roll.reportFault();
     }
-    if (nodes === undefined) return this.#roll.reportFault();
-    let item: string | undefined;
-    for (const [tag, until] of Object.entries(nodes)) {
-      if (tag === this.#roll.tag) continue;
-      if (this.#buried.has(tag) || Number(until) < Date.now()) {
-        this.#commands(target)?.hdel(nodesKey(target), tag).catch(() => {});
-        continue;
-      }
-      item ??= encodeItem(target, epoch, seq, body);
-      this.#post(tag, item);
-    }
+    if (tags.length === 0) return;
+    const item = encodeItem(target, epoch, seq, body);
+    for (const tag of tags) this.#post(tag, item);
   }
 
   #post(tag: string, item: string): void {
@@ -284,7 +245,7 @@ export class RocketmqBroker implements Broker {
 
   async #mail(tag: string, text: string): Promise<void> {
     try {
-      const redis = this.#commands(rollTarget);
+      const redis = this.#redis;
       if (redis !== undefined && await this.#roll.post(redis, tag, text)) return;
     } catch {
       // As where there is no connection.
@@ -304,7 +265,7 @@ export class RocketmqBroker implements Broker {
       return;
     }
     for (const [target, epoch, seq, body] of items) {
-      if (!this.#listening.has(target)) continue;
+      if (!this.#interest.has(target)) continue;
       if (body !== undefined) this.#inOrder.message(target, epoch, seq, body);
       else this.#track(this.#fetch(target, epoch, seq));
     }
@@ -328,7 +289,7 @@ export class RocketmqBroker implements Broker {
   async #beat(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
-      const redis = this.#commands(rollTarget);
+      const redis = this.#redis;
       try {
         if (redis !== undefined) await this.#beatOnce(redis);
       } catch (error) {
@@ -361,15 +322,10 @@ export class RocketmqBroker implements Broker {
     const { moved, faulty, gone, mail } = await this.#roll.beat(redis);
     this.#beaten?.resolve();
     this.#beaten = undefined;
-    const now = Date.now();
-    for (const tag of gone) this.#buried.set(tag, now + interestMs);
-    for (const [tag, until] of this.#buried) {
-      if (until > now) break;
-      this.#buried.delete(tag);
-    }
+    this.#interest.bury(gone);
     if (moved) this.#openLink();
     for (const text of mail) this.#receive(text);
-    this.#register();
+    this.#interest.renew();
     const compare = !this.direct && performance.now() - this.#comparedAt > compareMs;
     if (compare) this.#comparedAt = performance.now();
     if (faulty || compare) this.#disrupted();
@@ -389,79 +345,6 @@ export class RocketmqBroker implements Broker {
       log,
     });
   }
-
-  /** Enters this node wherever it listens and is not entered: anew after a reconnect, under a new tag, and from time to time. */
-  #register(): void {
-    this.#registering ??= this.#registerAll().finally(() => this.#registering = undefined);
-  }
-
-  async #registerAll(): Promise<void> {
-    const now = Date.now();
-    const due = [...this.#listening].filter(([target, registration]) =>
-      registration !== undefined && !this.#isCurrent(target, registration, now)
-    );
-    let missed = false;
-    await inBatches(due, async ([target, registration]) => {
-      await this.#enter(target);
-      if (registration !== undefined && registration.renewAt > now) missed = true;
-    }).catch(() => {
-      // Tried again with the next beat.
-    });
-    // Only what was not merely renewed: from the old entry nothing has come for a while.
-    if (missed && !this.#closing.signal.aborted) this.#disrupted();
-  }
-
-  #isCurrent(target: Target, { tag, connection, renewAt }: Registration, now: number): boolean {
-    const present = this.#servers.serverOf(target)?.commands.connection;
-    // Without a connection there is nothing to do now.
-    if (present === undefined) return true;
-    return tag === this.#roll.tag && connection === present && renewAt > now;
-  }
-
-  async #enter(target: Target): Promise<boolean> {
-    const commands = this.#servers.serverOf(target)?.commands;
-    const connection = commands?.connection;
-    if (commands === undefined || connection === undefined) return false;
-    const { tag } = this.#roll;
-    const key = nodesKey(target);
-    const now = Date.now();
-    await Promise.all([
-      commands.redis.hset(key, tag, now + interestMs),
-      commands.redis.pexpire(key, interestMs),
-    ]);
-    if (!this.#listening.has(target)) {
-      // Left meanwhile, maybe on an older connection.
-      await commands.redis.hdel(key, tag);
-      return true;
-    }
-    // At different times, so that not all are renewed at once.
-    const renewAt = now + renewMs * (0.5 + Math.random() / 2);
-    this.#listening.set(target, { tag, connection, renewAt });
-    return true;
-  }
-
-  /** @throws {NotAcceptedError} */
-  async #registerSoon(target: Target): Promise<void> {
-    const { publishMs } = this.#options;
-    const deadline = performance.now() + publishMs;
-    let cause: unknown;
-    while (!this.#closing.signal.aborted) {
-      try {
-        if (await this.#enter(target)) return;
-      } catch (error) {
-        cause = error;
-      }
-      if (performance.now() > deadline) {
-        throw new NotAcceptedError(`Redis did not answer within ${publishMs} ms`, { cause });
-      }
-      await pause(retryMs);
-    }
-    throw new NotAcceptedError("the broker is closed");
-  }
-}
-
-function nodesKey(target: Target): string {
-  return `gru:{${target}}:nodes`;
 }
 
 function encodeItem(target: Target, epoch: string, seq: number, body: string): string {
@@ -478,15 +361,6 @@ function takeBatch(outbox: Outbox): string[] {
   }
   outbox.size -= size;
   return outbox.items.splice(0, count);
-}
-
-async function inBatches<T>(
-  list: readonly T[],
-  work: (item: T) => Promise<unknown>,
-): Promise<void> {
-  for (let at = 0; at < list.length; at += registrationsAtOnce) {
-    await Promise.all(list.slice(at, at + registrationsAtOnce).map(work));
-  }
 }
 
 /** Waits for the work's end or failure, not longer than the time given. */

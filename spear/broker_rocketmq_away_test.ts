@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { freePort, serverTest } from "@gru/shared/testing";
 import { startRedis } from "@gru/shared/testing_redis";
 import { gets, newTarget, range, TestNode } from "./broker_testing.ts";
+import { withRedis } from "./redis_testing.ts";
 import { brokersOver } from "./rocketmq_testing.ts";
 
 serverTest({
-  name: "RocketmqBroker without RocketMQ loses nothing and is only slower",
+  name:
+    "RocketmqBroker without RocketMQ loses nothing and is only slower, over one connection to Redis that sends nothing out",
   needs: "redis",
   // Up to a second after the last attempt a timer of gRPC's runs that nothing can end; hence also a file of its own.
   sanitizeOps: false,
@@ -24,5 +26,12 @@ serverTest({
       assert.deepEqual(member.seqs, range(200));
       assert.deepEqual(member.lost, []);
     }
+    const [stats, clients] = await withRedis(
+      redis.port,
+      (it) => Promise.all([it.info("commandstats"), it.call("CLIENT", "LIST")]),
+    );
+    assert.doesNotMatch(stats, /^cmdstat_s?publish/m);
+    const names = String(clients).match(/(?<= name=)gru-\S+/g)?.sort();
+    assert.deepEqual(names, ["gru-spear1-commands", "gru-spear2-commands"]);
   },
 });

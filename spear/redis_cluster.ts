@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import type { HostAndPort } from "./redis_link.ts";
 import {
   closeServer,
+  isUsable,
   openServer,
   type RedisServer,
   type RedisServers,
@@ -45,10 +46,7 @@ export class ClusterRedis implements RedisServers {
   }
 
   get usable(): boolean {
-    return this.#servers.size > 0 &&
-      this.#servers.values().every(({ commands, subscriber }) =>
-        commands.usable && subscriber.usable
-      );
+    return this.#servers.size > 0 && this.#servers.values().every(isUsable);
   }
 
   serverOf(target: Target): RedisServer | undefined {

@@ -4,10 +4,10 @@ import type { Redis } from "ioredis";
 import type { Target } from "./wire.ts";
 import { type HostAndPort, RedisLink, type RedisPlace } from "./redis_link.ts";
 
-/** A server that counts and sends out the messages of some or all targets. */
+/** A server that counts and, where there is a subscriber, sends out the messages of some or all targets. */
 export interface RedisServer {
   readonly commands: RedisLink;
-  readonly subscriber: RedisLink;
+  readonly subscriber: RedisLink | undefined;
 }
 
 export interface RedisServers extends AsyncDisposable {
@@ -26,7 +26,8 @@ export interface RedisServersOptions {
   readonly name: string;
   /** To be done on every new connection for commands before it is used. */
   readonly prepare: (redis: Redis) => Promise<void>;
-  readonly onMessage: (channel: string, text: string) => void;
+  /** Without it there are no connections for subscriptions. */
+  readonly onMessage?: ((channel: string, text: string) => void) | undefined;
   /** A connection has become usable, or a target has come to another server. */
   readonly onChange: () => void;
   readonly log: Logger;
@@ -64,16 +65,22 @@ export function parseRedisAddress(address: string): RedisAddress {
 export function openServer(place: RedisPlace, options: RedisServersOptions): RedisServer {
   const { password, name, prepare, onMessage, onChange, log } = options;
   const common = { place, password, onUsable: onChange, log };
+  const commands = new RedisLink({ ...common, name: `${name}-commands`, prepare });
+  if (onMessage === undefined) return { commands, subscriber: undefined };
   const subscriber = new RedisLink({ ...common, name: `${name}-subscriber` });
   subscriber.redis.on("message", onMessage);
   subscriber.redis.on("smessage", onMessage);
   // The server has ended a subscription because the target moved. Which one, the driver does not tell.
   subscriber.redis.on("moved", () => subscriber.reconnect());
-  return { commands: new RedisLink({ ...common, name: `${name}-commands`, prepare }), subscriber };
+  return { commands, subscriber };
+}
+
+export function isUsable({ commands, subscriber }: RedisServer): boolean {
+  return commands.usable && (subscriber === undefined || subscriber.usable);
 }
 
 export async function closeServer({ commands, subscriber }: RedisServer): Promise<void> {
-  await Promise.all([commands[Symbol.asyncDispose](), subscriber[Symbol.asyncDispose]()]);
+  await Promise.all([commands[Symbol.asyncDispose](), subscriber?.[Symbol.asyncDispose]()]);
 }
 
 /** One server for all targets, or whichever one Sentinel calls the primary. */
@@ -86,7 +93,7 @@ export class SoleRedis implements RedisServers {
   }
 
   get usable(): boolean {
-    return this.#server.commands.usable && this.#server.subscriber.usable;
+    return isUsable(this.#server);
   }
 
   serverOf(): RedisServer {
@@ -96,7 +103,7 @@ export class SoleRedis implements RedisServers {
   /** It has become a replica: a new connection goes to the present primary. */
   lookAgain({ commands, subscriber }: RedisServer): void {
     commands.reconnect();
-    subscriber.reconnect();
+    subscriber?.reconnect();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,11 +1,11 @@
--- Counts, keeps and sends out one message, atomically.
+-- Counts, keeps and, where a channel is given, sends out one message, atomically.
 -- KEYS 1 state of the target (hash: epoch, seq, gen: ordinal of the epoch, before: the epoch before it, home: the
 --        server that counts, and n:<node>: "<number> <Unix ms>", that node's last publication)
 --      2 log of the target (stream: message seq of the epoch gen has the id <gen>-<seq>; i id, b body, t Unix ms)
 --      3 optional: what is remembered of the idempotency key, "<id> <epoch> <seq>"
 -- ARGV 1 message id     2 body             3 node, another after each of its starts   4 number of the publication
 --      5 1: has been sent before           6 a new epoch 7 this server's name         8 history size
---      9 history ms     10 state ms       11 PUBLISH or SPUBLISH                     12 channel
+--      9 history ms     10 state ms       11 optional: PUBLISH or SPUBLISH           12 channel
 -- Returns id, epoch, seq. Errors: OVERTAKEN nothing has happened, FORGOTTEN it happened or not.
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen', 'before', 'home', 'n:' .. ARGV[3])
 local epoch, seq, gen, before, home = state[1], tonumber(state[2]), tonumber(state[3]), state[4], state[5]
@@ -70,5 +70,5 @@ end
 if KEYS[3] then
   redis.call('SET', KEYS[3], ARGV[1] .. ' ' .. epoch .. ' ' .. seq, 'PX', ARGV[9])
 end
-redis.call(ARGV[11], ARGV[12], epoch .. ' ' .. seq .. ' ' .. ARGV[2])
+if ARGV[11] then redis.call(ARGV[11], ARGV[12], epoch .. ' ' .. seq .. ' ' .. ARGV[2]) end
 return { ARGV[1], epoch, seq }
