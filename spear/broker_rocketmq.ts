@@ -8,7 +8,7 @@
  * it, the others notice within two seconds and compare positions. So does a node that hears nothing from RocketMQ, for as
  * long as that lasts. What comes late, twice or in wrong order by all this is put right by the hub.
  */
-import { setImmediate, setTimeout as pause } from "node:timers/promises";
+import { setTimeout as pause } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import {
   type Accepted,
@@ -24,6 +24,7 @@ import { InOrder } from "./in_order.ts";
 import { RedisStore, type RedisStoreOptions } from "./redis_store.ts";
 import { RocketmqInterest } from "./rocketmq_interest.ts";
 import { RocketmqLink } from "./rocketmq_link.ts";
+import { RocketmqOutbox } from "./rocketmq_outbox.ts";
 import { RocketmqRoll, rollTarget } from "./rocketmq_roll.ts";
 import type { Position, Target } from "./wire.ts";
 
@@ -37,11 +38,6 @@ export interface RocketmqBrokerOptions extends RedisStoreOptions {
   readonly topic?: string;
 }
 
-interface Outbox {
-  items: string[];
-  size: number;
-}
-
 const beatMs = 300;
 const retryMs = 50;
 /** How long a message waits for one that it has overtaken. */
@@ -50,12 +46,8 @@ const holdMs = 30;
 const compareMs = 2000;
 /** At the longest. */
 const keepAliveMs = 3_600_000;
-/** Sizes are in UTF-16 units; RocketMQ takes up to 4 MB a message. */
-const batchSize = 250_000;
-const batchItems = 1000;
-/** A larger message is only announced; the nodes read it from history. */
+/** In UTF-16 units. A larger message is only announced; the nodes read it from history. */
 const largestItem = 1_000_000;
-const outboxSize = 32_000_000;
 const closeMs = 3000;
 
 export class RocketmqBroker implements Broker {
@@ -65,7 +57,7 @@ export class RocketmqBroker implements Broker {
   readonly #roll = new RocketmqRoll();
   readonly #interest: RocketmqInterest;
   readonly #inOrder: InOrder;
-  readonly #outboxes = new Map<string, Outbox>();
+  readonly #outbox: RocketmqOutbox;
   /** What is to be finished before closing. */
   readonly #tasks = new Set<Promise<void>>();
   readonly #closing = new AbortController();
@@ -89,6 +81,10 @@ export class RocketmqBroker implements Broker {
       tag: () => this.#roll.tag,
       missed: () => this.#disrupted(),
       closing: this.#closing.signal,
+    });
+    this.#outbox = new RocketmqOutbox({
+      send: (tag, text) => this.#post(tag, text),
+      dropped: () => this.#roll.reportFault(),
     });
     this.#beating = this.#beat();
     // Comparing positions keeps what is listened to from expiring, and finds whatever was missed unnoticed.
@@ -169,7 +165,10 @@ export class RocketmqBroker implements Broker {
       closeMs,
       (async () => {
         // One that is done may have begun others.
-        while (this.#tasks.size > 0) await Promise.all(this.#tasks);
+        do {
+          await Promise.all(this.#tasks);
+          await this.#outbox.emptied();
+        } while (this.#tasks.size > 0);
         await this.#interest.leaveAll();
         const redis = this.#redis;
         if (redis !== undefined) await this.#roll.leave(redis);
@@ -208,39 +207,17 @@ export class RocketmqBroker implements Broker {
     }
     if (tags.length === 0) return;
     const item = encodeItem(target, epoch, seq, body);
-    for (const tag of tags) this.#post(tag, item);
+    for (const tag of tags) this.#outbox.post(tag, item);
   }
 
-  #post(tag: string, item: string): void {
-    let outbox = this.#outboxes.get(tag);
-    if (outbox === undefined) {
-      outbox = { items: [], size: 0 };
-      this.#outboxes.set(tag, outbox);
-      this.#track(this.#empty(tag, outbox));
+  /** Through RocketMQ, or else by mail; whoever cannot be reached at all is told to compare positions. */
+  async #post(tag: string, text: string): Promise<void> {
+    try {
+      if (this.#link?.usable) return await this.#link.send(tag, text);
+    } catch {
+      // As where there is no way through RocketMQ.
     }
-    outbox.items.push(item);
-    outbox.size += item.length;
-    if (outbox.size <= outboxSize) return;
-    outbox.items = [];
-    outbox.size = 0;
-    this.#roll.reportFault();
-  }
-
-  /** One after the other, so that they stay in order; what comes meanwhile goes together. */
-  async #empty(tag: string, outbox: Outbox): Promise<void> {
-    while (true) {
-      // What comes in this turn goes together too.
-      await setImmediate();
-      if (outbox.items.length === 0) break;
-      const text = `[${takeBatch(outbox).join()}]`;
-      try {
-        if (!this.#link?.usable) throw new Error("RocketMQ is out of reach");
-        await this.#link.send(tag, text);
-      } catch {
-        await this.#mail(tag, text);
-      }
-    }
-    this.#outboxes.delete(tag);
+    await this.#mail(tag, text);
   }
 
   async #mail(tag: string, text: string): Promise<void> {
@@ -350,17 +327,6 @@ export class RocketmqBroker implements Broker {
 function encodeItem(target: Target, epoch: string, seq: number, body: string): string {
   const withBody = body.length <= largestItem;
   return JSON.stringify(withBody ? [target, epoch, seq, body] : [target, epoch, seq]);
-}
-
-function takeBatch(outbox: Outbox): string[] {
-  let [count, size] = [0, 0];
-  for (const { length } of outbox.items) {
-    if (count > 0 && (size + length > batchSize || count === batchItems)) break;
-    count++;
-    size += length;
-  }
-  outbox.size -= size;
-  return outbox.items.splice(0, count);
 }
 
 /** Waits for the work's end or failure, not longer than the time given. */
