@@ -406,7 +406,8 @@ Deno.test("an answer that is none of this RPC is an error that shows it", async 
 
 Deno.test("a client that is disposed ends the calls under way", async () => {
   await using town = new Town();
-  const hanging = await town.serve("hanging", () => new Promise(() => {}));
+  const over = Promise.withResolvers<void>();
+  const hanging = await town.serve("hanging", () => over.promise);
   const client = await town.connect();
   const ends = assert.rejects(client.any.read({}), {
     code: "unavailable",
@@ -416,6 +417,7 @@ Deno.test("a client that is disposed ends the calls under way", async () => {
   await waitFor(() => hanging.calls() === 1);
   await Promise.all([client[Symbol.asyncDispose](), client[Symbol.asyncDispose]()]);
   await Promise.all([ends, waits]);
+  over.resolve();
 });
 
 Deno.test("calls are counted by method and result", async () => {

@@ -210,10 +210,11 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
 
   conforms("a call ends when its caller gives up", async (stack) => {
     const began = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<Record<string, never>>();
     const client = await open(stack, {
       hang: () => {
         began.resolve();
-        return new Promise(() => {});
+        return over.promise;
       },
     });
     const caller = new AbortController();
@@ -228,6 +229,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     caller.abort();
     await Promise.all(ends);
     await assert.rejects(client.any.take({}, { signal: caller.signal }), { code: "cancelled" });
+    over.resolve({});
   });
 
   conforms("calls over the limit are refused at once as overloaded", async (stack) => {

@@ -185,20 +185,22 @@ class ServedCall implements Call {
   bound(what: string, result: Promise<string>): Promise<string> {
     const { signal, timeoutMs } = this.#work;
     return new Promise((resolve, reject) => {
+      const remaining = Math.max(0, this.deadline - performance.now());
+      const timer = setTimeout(() => end(late(what, timeoutMs)), remaining);
+      const onAbort = () => end(new RpcError("cancelled", `${what}: the caller gave up`));
+      const settle = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+      };
       const end = (reason: RpcError) => {
+        settle();
         this.#ended = reason;
         this.#controller?.abort(reason);
         reject(reason);
       };
-      const remaining = Math.max(0, this.deadline - performance.now());
-      const timer = setTimeout(() => end(late(what, timeoutMs)), remaining);
-      const onAbort = () => end(new RpcError("cancelled", `${what}: the caller gave up`));
       if (signal?.aborted) onAbort();
-      signal?.addEventListener("abort", onAbort, { once: true });
-      result.then(resolve, reject).finally(() => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-      });
+      else signal?.addEventListener("abort", onAbort, { once: true });
+      result.then(resolve, reject).finally(settle);
     });
   }
 }
