@@ -20,15 +20,20 @@ export async function waitFor(
   }
 }
 
+/** Two that are asked for a port before either listens must not be given the same. */
+const portsGiven = new Set<number>();
+
 /**
- * A port nobody listens on. Below the range of outgoing connections, so that nobody takes it by chance
+ * A port nobody listens on, and another one at each call. Below the range of outgoing connections, so that nobody takes it by chance
  * while a server that is restarted on it is away.
  */
 export function freePort(hostname = "127.0.0.1"): number {
   for (let attempt = 0; attempt < 100; attempt++) {
     const port = 10_000 + Math.floor(Math.random() * 18_000);
+    if (portsGiven.has(port)) continue;
     try {
       Deno.listen({ hostname, port }).close();
+      portsGiven.add(port);
       return port;
     } catch (error) {
       if (!(error instanceof Deno.errors.AddrInUse)) throw error;
