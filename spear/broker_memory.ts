@@ -17,8 +17,8 @@ interface Log {
   seq: number;
   entries: (Entry & { readonly keptUntil: number })[];
   readonly listeners: Set<BrokerSink>;
-  /** Sends by idempotency key, oldest first. */
-  readonly accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }>;
+  /** Sends by idempotency key, oldest first; from the first on. */
+  accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }> | undefined;
   usedAt: number;
 }
 
@@ -72,7 +72,7 @@ export class MemoryBus {
   #publish({ target, id, body, idempotencyKey }: Publication): Accepted {
     const log = this.#log(target);
     const now = this.#now();
-    const before = idempotencyKey === undefined ? undefined : log.accepted.get(idempotencyKey);
+    const before = idempotencyKey === undefined ? undefined : log.accepted?.get(idempotencyKey);
     if (before !== undefined && before.keptUntil > now) return before.accepted;
 
     const seq = ++log.seq;
@@ -80,6 +80,7 @@ export class MemoryBus {
     const keptUntil = now + this.#limits.ageMs;
     if (idempotencyKey !== undefined) {
       // Anew, also where an old one is overdue: they must stay in the order of their age.
+      log.accepted ??= new Map();
       log.accepted.delete(idempotencyKey);
       log.accepted.set(idempotencyKey, { accepted, keptUntil });
     }
@@ -126,7 +127,7 @@ export class MemoryBus {
       seq: 0,
       entries: [],
       listeners: new Set<BrokerSink>(),
-      accepted: new Map(),
+      accepted: undefined,
       usedAt: 0,
     }));
     log.usedAt = this.#now();
@@ -144,9 +145,9 @@ export class MemoryBus {
         continue;
       }
       log.entries = log.entries.filter((entry) => entry.keptUntil > now);
-      for (const [key, { keptUntil }] of log.accepted) {
+      for (const [key, { keptUntil }] of log.accepted ?? []) {
         if (keptUntil > now) break;
-        log.accepted.delete(key);
+        log.accepted?.delete(key);
       }
     }
   }

@@ -74,6 +74,10 @@ export interface Sink {
   write(batch: Batch): void;
   /** Calls back once, when it may be writable again. */
   whenWritable(callback: () => void): void;
+  /** Its client does not read: ends the connection. */
+  cutOff(): void;
+  /** Tells the client of frames that it does not get; goes out before what is kept. */
+  dropped(frames: readonly Frame[]): void;
 }
 
 /** What becomes of a connection whose client does not read. */
@@ -84,27 +88,21 @@ export interface SlowConsumer {
   readonly policy: "disconnect" | "skip";
 }
 
-export interface OutletOptions {
-  readonly sink: Sink;
-  readonly slow: SlowConsumer;
-  readonly disconnect: () => void;
-  /** Goes out before what is kept. */
-  readonly dropped: (frames: readonly Frame[]) => void;
-}
-
 /** The frames on their way to one socket. */
 export class Outlet {
   readonly #fanOut: FanOut;
-  readonly #options: OutletOptions;
+  readonly #sink: Sink;
+  readonly #slow: SlowConsumer;
   #batch: Batch | undefined;
   #blocked = false;
   #closed = false;
   /** Written although the socket was not writable; what a client brings about that asks and never reads. */
   #forcedBytes = 0;
 
-  constructor(fanOut: FanOut, options: OutletOptions) {
+  constructor(fanOut: FanOut, sink: Sink, slow: SlowConsumer) {
     this.#fanOut = fanOut;
-    this.#options = options;
+    this.#sink = sink;
+    this.#slow = slow;
   }
 
   push(frame: Frame): void {
@@ -114,7 +112,7 @@ export class Outlet {
       if (!this.#blocked) this.#fanOut.schedule(this);
     } else {
       this.#batch = this.#batch.with(frame);
-      if (this.#batch.bytesLength > this.#options.slow.waitingBytes) this.#tooSlow(this.#batch);
+      if (this.#batch.bytesLength > this.#slow.waitingBytes) this.#tooSlow(this.#batch);
     }
   }
 
@@ -122,14 +120,13 @@ export class Outlet {
   flush(): void {
     const batch = this.#batch;
     if (batch === undefined || this.#closed) return;
-    const { sink } = this.#options;
-    if (!sink.writable) {
+    if (!this.#sink.writable) {
       this.#waitForSink();
       return;
     }
     this.#batch = undefined;
     this.#forcedBytes = 0;
-    sink.write(batch);
+    this.#sink.write(batch);
   }
 
   /**
@@ -138,14 +135,13 @@ export class Outlet {
    */
   precede(bytes: number): void {
     if (this.#closed) return;
-    const { sink, slow } = this.#options;
     const batch = this.#batch;
-    if (!sink.writable) {
+    if (!this.#sink.writable) {
       this.#forcedBytes += bytes + (batch?.bytesLength ?? 0);
-      if (this.#forcedBytes > slow.waitingBytes * 2) return this.#disconnect();
+      if (this.#forcedBytes > this.#slow.waitingBytes * 2) return this.#disconnect();
     }
     this.#batch = undefined;
-    if (batch !== undefined) sink.write(batch);
+    if (batch !== undefined) this.#sink.write(batch);
   }
 
   close(): void {
@@ -156,14 +152,15 @@ export class Outlet {
   #waitForSink(): void {
     if (this.#blocked) return;
     this.#blocked = true;
-    this.#options.sink.whenWritable(() => {
+    this.#sink.whenWritable(() => {
       this.#blocked = false;
       this.flush();
     });
   }
 
   #tooSlow(batch: Batch): void {
-    const { sink, slow, dropped } = this.#options;
+    const sink = this.#sink;
+    const slow = this.#slow;
     // Much at once is not slow as long as the socket takes it.
     if (sink.writable) return this.flush();
     if (slow.policy === "disconnect") return this.#disconnect();
@@ -176,13 +173,13 @@ export class Outlet {
       if (bytes > slow.waitingBytes / 2) break;
     }
     this.#batch = undefined;
-    dropped(frames.slice(0, keepFrom));
+    sink.dropped(frames.slice(0, keepFrom));
     for (const frame of frames.slice(keepFrom)) this.push(frame);
   }
 
   #disconnect(): void {
     this.close();
-    this.#options.disconnect();
+    this.#sink.cutOff();
   }
 }
 

@@ -24,15 +24,16 @@ class TestSocket implements Sink {
   #ready: (() => void)[] = [];
 
   constructor(fanOut: FanOut, slow: SlowConsumer = patient) {
-    this.outlet = new Outlet(fanOut, {
-      sink: this,
-      slow,
-      disconnect: () => this.disconnected = true,
-      dropped: (frames) => {
-        this.outlet.precede(0);
-        this.written.push(...frames.map(({ packet }) => ({ kind: "dropped" as const, packet })));
-      },
-    });
+    this.outlet = new Outlet(fanOut, this, slow);
+  }
+
+  cutOff(): void {
+    this.disconnected = true;
+  }
+
+  dropped(frames: readonly Frame[]): void {
+    this.outlet.precede(0);
+    this.written.push(...frames.map(({ packet }) => ({ kind: "dropped" as const, packet })));
   }
 
   write(batch: Batch): void {

@@ -1,6 +1,6 @@
 /** The door for clients: socket.io, old protocol and new, on one port. The only file that knows socket.io. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { Server, type Socket } from "socket.io";
+import { Server, type ServerOptions, type Socket } from "socket.io";
 import {
   type Batch,
   type FanOut,
@@ -9,6 +9,7 @@ import {
   type Sink,
   type SlowConsumer,
 } from "./fanout.ts";
+import { forgetHandshake, forgetResponse, NoRooms } from "./lean.ts";
 import { type Connection, Session, type SessionContext } from "./session.ts";
 import { closeCode, missedEvent, type Result } from "./wire.ts";
 
@@ -48,12 +49,17 @@ export class Gateway implements AsyncDisposable {
       maxHttpBufferSize: options.payloadBytes,
       // Old browser clients send credentials, for which `*` does not do. There are no cookies to abuse.
       cors: { origin: true, credentials: true },
+      adapter: NoRooms as unknown as NonNullable<ServerOptions["adapter"]>,
       allowRequest: (request, answer) => {
+        forgetResponse(request);
         const refusal = isHandshake(request) ? open.refusal() : undefined;
         answer(refusal ?? null, refusal === undefined);
       },
     });
-    io.on("connection", (socket) => open.add(socket));
+    io.on("connection", (socket) => {
+      forgetHandshake(socket);
+      open.add(socket);
+    });
 
     const listening = Promise.withResolvers<void>();
     http.once("error", (cause) => {
@@ -170,12 +176,7 @@ class SocketConnection implements Connection, Sink {
   constructor(socket: Socket, { fanOut, slow }: GatewayOptions) {
     this.#socket = socket;
     this.#conn = socket.conn;
-    this.#outlet = new Outlet(fanOut, {
-      sink: this,
-      slow,
-      disconnect: () => this.#cutOff(),
-      dropped: (frames) => this.#tellDropped(frames),
-    });
+    this.#outlet = new Outlet(fanOut, this, slow);
   }
 
   send(frame: Frame): void {
@@ -230,7 +231,7 @@ class SocketConnection implements Connection, Sink {
     conn.on("upgrade", ready);
   }
 
-  #tellDropped(frames: readonly Frame[]): void {
+  dropped(frames: readonly Frame[]): void {
     const first = new Map<string, Frame>();
     const last = new Map<string, number>();
     for (const frame of frames) {
@@ -244,7 +245,7 @@ class SocketConnection implements Connection, Sink {
   }
 
   /** At once and with a code: what waits would never leave. */
-  #cutOff(): void {
+  cutOff(): void {
     const conn = this.#conn;
     const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
     socket?.close(closeCode.slowConsumer, "slow consumer");

@@ -35,11 +35,11 @@ interface Topic<M> {
   readonly target: Target;
   epoch: string;
   seq: number;
-  /** Epochs that are over, the latest ones. */
-  readonly past: Set<string>;
+  /** Epochs that are over, the latest ones. A set of its own from the first on: most topics never have any. */
+  past: ReadonlySet<string>;
   readonly members: Set<M>;
   /** For each member that is still reading history, what is held back for it. */
-  readonly joining: Set<Held<M>>;
+  readonly joining: Held<M>[];
   /** Set until the broker listens. */
   opening: Promise<void> | undefined;
   /** Set while opening or repairing: what arrives waits here. */
@@ -59,6 +59,7 @@ export interface HubOptions<M> {
 
 const positionsPerRequest = 1000;
 const pastEpochsKept = 16;
+const none: ReadonlySet<never> = new Set();
 
 export class Hub<M extends Member> implements BrokerSink {
   readonly #topics = new Map<Target, Topic<M>>();
@@ -80,7 +81,7 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   members(target: Target): ReadonlySet<M> {
-    return this.#topics.get(target)?.members ?? new Set();
+    return this.#topics.get(target)?.members ?? none;
   }
 
   targets(): IterableIterator<Target> {
@@ -95,16 +96,16 @@ export class Hub<M extends Member> implements BrokerSink {
     if (this.#closing.signal.aborted) throw new NotAcceptedError("this node is closing");
     const topic = this.#topic(target);
     const held: Held<M> = [];
-    topic.joining.add(held);
+    topic.joining.push(held);
     const wasMember = topic.members.delete(member);
     const activate = () => {
-      topic.joining.delete(held);
+      stopJoining(topic, held);
       for (const give of held.splice(0)) give(member);
       topic.members.add(member);
     };
     const cancel = () => {
       if (wasMember) return activate();
-      topic.joining.delete(held);
+      stopJoining(topic, held);
       this.#closeIfEmpty(topic);
     };
     if (wasMember && since === undefined) {
@@ -152,9 +153,9 @@ export class Hub<M extends Member> implements BrokerSink {
         target,
         epoch: "",
         seq: 0,
-        past: new Set(),
+        past: none,
         members: new Set(),
-        joining: new Set(),
+        joining: [],
         opening: undefined,
         waiting: [],
         reading: undefined,
@@ -179,7 +180,7 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   #closeIfEmpty(topic: Topic<M>): void {
-    if (topic.members.size > 0 || topic.joining.size > 0) return;
+    if (topic.members.size > 0 || topic.joining.length > 0) return;
     if (!this.#isOpen(topic)) return;
     this.#topics.delete(topic.target);
     // A failure is the broker's to mend when it reconnects; without a topic what still arrives is dropped.
@@ -294,11 +295,7 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   #enterEpoch(topic: Topic<M>, epoch: string): void {
-    topic.past.add(topic.epoch);
-    for (const oldest of topic.past) {
-      if (topic.past.size <= pastEpochsKept) break;
-      topic.past.delete(oldest);
-    }
+    topic.past = new Set([...topic.past, topic.epoch].slice(-pastEpochsKept));
     topic.epoch = epoch;
     topic.seq = 0;
   }
@@ -363,6 +360,10 @@ export class Hub<M extends Member> implements BrokerSink {
     if (this.#broker === undefined) throw new Error("the hub is not connected to a broker");
     return this.#broker;
   }
+}
+
+function stopJoining<M>({ joining }: Topic<M>, held: Held<M>): void {
+  joining.splice(joining.indexOf(held), 1);
 }
 
 function positionOf({ epoch, seq }: Position): Position {

@@ -84,12 +84,12 @@ export class Session implements Member {
   /** Set while an event is under way that later ones depend on. */
   #barrier: Promise<void> | undefined;
   #eventsUnderWay = 0;
-  readonly #rate: RateLimit;
+  /** From the first message on: most connections only receive. */
+  #rate: RateLimit | undefined;
 
   constructor(connection: Connection, node: SessionContext) {
     this.#connection = connection;
     this.#node = node;
-    this.#rate = new RateLimit(node.limits.messagesPerSecond);
   }
 
   get userId(): string | undefined {
@@ -287,6 +287,7 @@ export class Session implements Member {
 
   async #msg(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const { type, targetId, content, clientMsgId } = parseArgument("msg", raw).value;
+    this.#rate ??= new RateLimit(this.#node.limits.messagesPerSecond);
     if (!this.#rate.take(performance.now())) {
       throw new EventError(
         code.logicError,

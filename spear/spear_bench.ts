@@ -5,6 +5,7 @@
  */
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
+import { freePort } from "@gru/shared/testing";
 import { Server } from "socket.io";
 import { WebSocket, WebSocketServer } from "ws";
 import { Load, type LoadOptions, type LoadResult } from "./load.ts";
@@ -100,7 +101,18 @@ class ServerUnderTest implements AsyncDisposable {
     const limits = ["connections", "messagesPerSecond", "connectionsPerUser"];
     const spear = [
       ...words,
-      ...["--mode", "single", "--port", String(port), "--drainMs", "0", "--log.level", "error"],
+      ...[
+        "--mode",
+        "single",
+        "--port",
+        String(port),
+        "--monitorPort",
+        String(freePort()),
+        "--drainMs",
+        "0",
+        "--log.level",
+        "error",
+      ],
       ...limits.map((limit) => `--limits.${limit}=1000000`),
     ];
     const other = ["run", "--no-prompt", "--allow-net", "--allow-env", import.meta.filename ?? ""];
@@ -142,12 +154,6 @@ class ServerUnderTest implements AsyncDisposable {
     this.#child.kill("SIGKILL");
     await this.#child.status;
   }
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
 }
 
 function pause(ms: number): Promise<void> {
