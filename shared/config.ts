@@ -23,6 +23,11 @@ export function secret(environmentVariable: string) {
   return z.string().min(1).optional().meta({ environmentVariable });
 }
 
+/** A key that holds the profile's name, whatever is in the file. */
+export function profileName() {
+  return z.string().default("").meta({ profileName: true });
+}
+
 type Shape = z.ZodObject;
 
 export interface ConfigSource<S extends Shape> {
@@ -38,13 +43,15 @@ export interface ConfigSource<S extends Shape> {
 /** @throws {ConfigError} {@linkcode HelpRequested} */
 export function loadConfig<S extends Shape>(source: ConfigSource<S>): z.output<S> {
   const { program, schema, args, environment = Deno.env.get } = source;
-  const leaves = leavesOf(schema);
+  const all = leavesOf(schema);
+  const leaves = all.filter((leaf) => !leaf.profileName);
   const keys = leaves.filter((leaf) => leaf.secret === undefined);
   const { profile, flags } = readFlags(program, args, keys);
   if (flags.help !== undefined) throw new HelpRequested(helpText(source, leaves));
 
   const values = readProfile(source, profile);
   const problems: string[] = [];
+  for (const { path } of all.filter((leaf) => leaf.profileName)) set(values, path, profile);
   for (const leaf of leaves) {
     const given = get(values, leaf.path);
     if (leaf.secret === undefined) {
@@ -77,6 +84,7 @@ interface Leaf {
   readonly type: string;
   readonly description: string | undefined;
   readonly secret: string | undefined;
+  readonly profileName: boolean;
 }
 
 function leavesOf(schema: Shape, prefix: readonly string[] = []): Leaf[] {
@@ -91,6 +99,7 @@ function leavesOf(schema: Shape, prefix: readonly string[] = []): Leaf[] {
       type: inner instanceof z.ZodEnum ? inner.options.join(" | ") : inner.def.type,
       description: meta.description,
       secret: meta.environmentVariable as string | undefined,
+      profileName: meta.profileName === true,
     }];
   });
 }

@@ -14,6 +14,7 @@ import { connectRpc, type RpcClient } from "./rpc/client.ts";
 import type { Contract } from "./rpc/contract.ts";
 import { readTls, rpcShape } from "./rpc/options.ts";
 import { rpcHandler, type Service } from "./rpc/server.ts";
+import type { HttpHandler } from "./serve.ts";
 import { openHttp } from "./serve_tls.ts";
 
 export const version: string = manifest.version;
@@ -46,7 +47,7 @@ export interface ServeNodeOptions {
    * Makes the port one for the outside: this handler, health and metrics, no RPC. In plain HTTP: the certificates of a
    * profile are for the inside, TLS for clients is the front's.
    */
-  readonly app?: (request: Request) => Response | Promise<Response>;
+  readonly app?: HttpHandler;
 }
 
 export interface NodeServer extends AsyncDisposable {
@@ -140,10 +141,10 @@ export async function openNode(
         port,
         ...(tls === undefined || app !== undefined ? {} : { tls }),
         // Calls first: nothing else comes thousands of times a second.
-        handler: (request) =>
+        handler: (request, info) =>
           app === undefined && request.method === "POST"
             ? calls(request)
-            : ops(request) ?? other(request),
+            : ops(request) ?? other(request, info),
       });
       const scheme = new URL(server.origin).protocol;
       return {
@@ -165,7 +166,11 @@ export async function openNode(
       });
       announced = true;
       return {
-        update: (changes) => registration.update(changes),
+        update: ({ meta, ...changes }) =>
+          registration.update({
+            ...changes,
+            ...(meta === undefined ? {} : { meta: { version, ...meta } }),
+          }),
         [Symbol.asyncDispose]: () => {
           announced = false;
           return registration[Symbol.asyncDispose]();

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { secret } from "@gru/shared/config";
 import { nodeShape } from "@gru/shared/node";
-import { schemeNames } from "@gru/ticket/token";
+import { spearAuth } from "@gru/ticket/contract";
 import { parseRedisAddress } from "./redis_servers.ts";
 
 const httpUrl = z.string().regex(/^https?:\/\/[^/\s]+$/, {
@@ -29,13 +29,12 @@ export const spearSchema = z.strictObject({
   rocketmq: z.string().regex(/^[^\s:/]+:\d{1,5}$/, { error: "expected host:port" })
     .describe("mode rocketmq: the gRPC proxy, host:port"),
   redisPassword: secret("GRU_REDIS_PASSWORD").describe("Redis password"),
-  auth: z.strictObject({
-    scheme: schemeNames,
-    saltToSpear: secret("GRU_SALT_TOSPEAR").describe("scheme gru: the salt of token2"),
-  }).refine(({ scheme, saltToSpear }) => scheme !== "gru" || saltToSpear !== undefined, {
-    path: ["saltToSpear"],
-    error: "scheme gru wants the salt of token2",
-  }),
+  auth: spearAuth,
+  origins: z.array(
+    z.string().regex(/^(\*|https?:\/\/[^/\s]+)$/, {
+      error: "expected *, or http(s)://host[:port] without a path",
+    }),
+  ).min(1).describe("web pages that may connect; *: all"),
   history: z.strictObject({
     size: z.int().min(0).max(1_000_000).describe("messages kept per group and user; 0: none"),
     ageMs: z.int().min(1000).describe("how long a message is kept"),

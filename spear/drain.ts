@@ -3,12 +3,18 @@ import type { Session } from "./session.ts";
 
 export interface DrainOptions {
   readonly sessions: ReadonlySet<Session>;
-  /** Where a user belongs now; undefined: no other node is alive. */
-  readonly placeOf: (
+  /** Where a user belongs now, and then those that stand in; empty: no other node is alive. */
+  readonly placesOf: (
     userId: string,
-  ) => { readonly name: string; readonly addr: string } | undefined;
+  ) => readonly { readonly name: string; readonly addr: string }[];
   readonly drainMs: number;
 }
+
+/** How long a token is good after the moment when it is to be used. */
+const lastMinuteMs = 30_000;
+
+/** A token that names more nodes than these is needlessly long. */
+const maxNodes = 10;
 
 /** This part of the time is left to the last client, to come back elsewhere before it is disconnected here. */
 const graceShare = 0.3;
@@ -17,14 +23,19 @@ const graceShare = 0.3;
  * Asks each client to move at a moment of its own (event `move`) and disconnects it a little later: by then a client that
  * knows the event is gone, and has missed nothing. Resolves when all are gone, after `drainMs` at the latest.
  */
-export async function drain({ sessions, placeOf, drainMs }: DrainOptions): Promise<void> {
+export async function drain({ sessions, placesOf, drainMs }: DrainOptions): Promise<void> {
   const graceMs = drainMs * graceShare;
   const leaving = [...sessions];
   const stepMs = (drainMs - graceMs) / leaving.length;
   const began = performance.now();
   for (const [i, session] of leaving.entries()) {
-    const place = session.userId === undefined ? undefined : placeOf(session.userId);
-    if (place !== undefined) session.move({ delayMs: Math.round(i * stepMs), ...place });
+    const places = session.userId === undefined ? [] : placesOf(session.userId);
+    const [place] = places;
+    if (place === undefined) continue;
+    const delayMs = Math.round(i * stepMs);
+    const { name, addr } = place;
+    const nodes = places.slice(0, maxNodes).map((node) => node.name);
+    await session.move({ delayMs, name, addr }, nodes, delayMs + lastMinuteMs);
   }
   for (const [i, session] of leaving.entries()) {
     await untilTime(began + i * stepMs + graceMs, () => !sessions.has(session));

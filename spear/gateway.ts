@@ -10,7 +10,7 @@ import {
   type SlowConsumer,
 } from "./fanout.ts";
 import { forgetHandshake, forgetResponse, NoRooms } from "./lean.ts";
-import { type Connection, Session, type SessionContext } from "./session.ts";
+import { type CloseReason, type Connection, Session, type SessionContext } from "./session.ts";
 import { closeCode, missedEvent, type Result } from "./wire.ts";
 
 export interface GatewayOptions {
@@ -22,6 +22,8 @@ export interface GatewayOptions {
   readonly authMs: number;
   /** Connections beyond it are refused in the handshake. */
   readonly connections: number;
+  /** The web pages that may connect, e.g. `https://example.org`; `*`: all. Who names no origin is no browser. */
+  readonly origins: readonly string[];
   readonly slow: SlowConsumer;
   readonly fanOut: FanOut;
   readonly session: SessionContext;
@@ -40,7 +42,8 @@ export class Gateway implements AsyncDisposable {
 
   /** @throws {Error} naming host and port when it cannot listen there. */
   static async open(options: GatewayOptions): Promise<Gateway> {
-    const { host, port } = options;
+    const { host, port, origins } = options;
+    const anyOrigin = origins.includes("*");
     const http = createServer(welcome);
     const open = new OpenConnections(options);
     const io = new Server(http, {
@@ -48,10 +51,14 @@ export class Gateway implements AsyncDisposable {
       serveClient: false,
       maxHttpBufferSize: options.payloadBytes,
       // Old browser clients send credentials, for which `*` does not do. There are no cookies to abuse.
-      cors: { origin: true, credentials: true },
+      cors: { origin: anyOrigin ? true : [...origins], credentials: true },
       adapter: NoRooms as unknown as NonNullable<ServerOptions["adapter"]>,
       allowRequest: (request, answer) => {
         forgetResponse(request);
+        const { origin } = request.headers;
+        if (!anyOrigin && origin !== undefined && !origins.includes(origin)) {
+          return answer("this origin may not connect", false);
+        }
         const refusal = isHandshake(request) ? open.refusal() : undefined;
         answer(refusal ?? null, refusal === undefined);
       },
@@ -164,6 +171,8 @@ class OpenConnections {
 /** How much an event of ours is taken to weigh, next to the frames that are counted exactly. */
 const eventBytes = 256;
 
+const slowConsumer: CloseReason = { code: closeCode.slowConsumer, text: "slow consumer" };
+
 /** How long a client that was cut off has to read why. */
 const lastWordsMs = 1000;
 
@@ -193,7 +202,8 @@ class SocketConnection implements Connection, Sink {
     callback(result);
   }
 
-  close(): void {
+  close(reason?: CloseReason): void {
+    if (reason !== undefined) return this.#end(reason);
     this.#outlet.precede(0);
     this.#socket.disconnect(true);
   }
@@ -244,11 +254,15 @@ class SocketConnection implements Connection, Sink {
     }
   }
 
-  /** At once and with a code: what waits would never leave. */
   cutOff(): void {
+    this.#end(slowConsumer);
+  }
+
+  /** At once and with a code: what waits might never leave. */
+  #end({ code, text }: CloseReason): void {
     const conn = this.#conn;
     const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
-    socket?.close(closeCode.slowConsumer, "slow consumer");
+    socket?.close(code, text);
     conn.close(true);
     if (socket === undefined) return;
     const timer = setTimeout(() => socket.terminate(), lastWordsMs);

@@ -16,7 +16,7 @@ interface Address {
 
 /** Gets each socket.io packet as it came (`20["msg",…]`). Engine.IO's own packets are dealt with here. */
 type Receiver =
-  & { readonly onClose?: () => void }
+  & { readonly onClose?: () => void; readonly onCloseFrame?: (code: number) => void }
   & (
     | { readonly onPacket: (packet: Buffer) => void }
     /** The bytes of `data` from `start` to before `end`: for millions a second, a Buffer for each costs more than reading it. */
@@ -32,13 +32,19 @@ const engine = { open: 48, ping: 50, message: 52 } as const;
 export class RawClient {
   readonly #socket: Socket;
   readonly #onBytes: OnBytes;
+  readonly #onCloseFrame: ((code: number) => void) | undefined;
   #rest: Buffer | undefined;
   #closed = false;
   readonly closed: Promise<void>;
 
-  private constructor(socket: Socket, onBytes: OnBytes, onClose: (() => void) | undefined) {
+  private constructor(
+    socket: Socket,
+    onBytes: OnBytes,
+    { onClose, onCloseFrame }: Pick<Receiver, "onClose" | "onCloseFrame">,
+  ) {
     this.#socket = socket;
     this.#onBytes = onBytes;
+    this.#onCloseFrame = onCloseFrame;
     this.closed = new Promise((resolve) => {
       socket.on("close", () => {
         this.#closed = true;
@@ -65,7 +71,7 @@ export class RawClient {
       // `40{"sid":…}`, once; everything after it is the user's.
       if (data[start] === 48) joined();
       else onBytes(data, start, end);
-    }, options.onClose);
+    }, options);
     socket.on("error", () => socket.destroy());
     socket.write(
       `GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: ${host}:${port}\r\n` +
@@ -159,7 +165,10 @@ export class RawClient {
   }
 
   #take(code: number, data: Buffer, start: number, end: number): void {
-    if (code === opcode.close) return this.close();
+    if (code === opcode.close) {
+      if (end - start >= 2) this.#onCloseFrame?.(data.readUInt16BE(start));
+      return this.close();
+    }
     if (code === opcode.ping) return this.#write(10, data.toString("utf8", start, end));
     if (code !== opcode.text) return;
     if (data[start] === engine.message) this.#onBytes(data, start + 1, end);

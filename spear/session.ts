@@ -1,6 +1,7 @@
 /** One client from its connection to its end: what it may do, what it is a member of. Knows no socket. */
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Logger } from "@gru/shared/log";
+import type { Admitted } from "./admission.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
 import type { Frame } from "./fanout.ts";
 import type { Hub, Join, Member } from "./hub.ts";
@@ -29,8 +30,14 @@ import {
 export interface Connection {
   send(frame: Frame): void;
   emit(event: string, argument: object): void;
-  /** After what has been written before. */
-  close(): void;
+  /** After what has been written before; with a reason at once, and a WebSocket is told it. */
+  close(reason?: CloseReason): void;
+}
+
+export interface CloseReason {
+  /** One of `closeCode`. */
+  readonly code: number;
+  readonly text: string;
 }
 
 /** What a session is given by its node. */
@@ -42,7 +49,7 @@ export interface SessionContext {
   /** Users of a group over the whole cluster. */
   readonly usersOfGroup: (groupId: string) => Promise<string[]>;
   /** @throws {EventError} when the tokens do not fit. */
-  readonly authenticate: (claims: Argument<"auth">) => Promise<void>;
+  readonly authenticate: (claims: Argument<"auth">) => Promise<Admitted>;
   readonly limits: SessionLimits;
   /** Tells members of groups who ask for it that users came or went. */
   readonly presence: Presence;
@@ -62,7 +69,7 @@ const maxEventsUnderWay = 1000;
 
 interface User {
   readonly id: string;
-  readonly token2: string;
+  readonly admitted: Admitted;
 }
 
 /** The argument of the event `move`: where to go, with what, and when. */
@@ -96,6 +103,10 @@ export class Session implements Member {
     return this.#user?.id;
   }
 
+  get admitted(): Admitted | undefined {
+    return this.#user?.admitted;
+  }
+
   get groups(): ReadonlySet<string> {
     return this.#groups;
   }
@@ -108,15 +119,22 @@ export class Session implements Member {
     this.#connection.emit("missed", missedEvent(target, epoch, from, to));
   }
 
-  /** Asks the client to go elsewhere. It may not know the event: {@linkcode disconnect} it in the end. */
-  move(move: Omit<Move, "token">): void {
-    if (this.#user !== undefined) {
-      this.#connection.emit("move", { ...move, token: this.#user.token2 });
-    }
+  /**
+   * Asks the client to go elsewhere, with a token for these nodes that is good for `lifeMs`. It may not know the event:
+   * {@linkcode disconnect} it in the end.
+   */
+  async move(move: Omit<Move, "token">, nodes: readonly string[], lifeMs: number): Promise<void> {
+    const token = await this.#user?.admitted.pass(nodes, lifeMs);
+    if (token !== undefined && !this.#closed) this.#connection.emit("move", { ...move, token });
   }
 
-  disconnect(): void {
-    if (!this.#closed) this.#connection.close();
+  /** Asks the client for a new `auth` before its rights end. */
+  refresh(): void {
+    this.#connection.emit("refresh", { rightsUntil: this.admitted?.rightsUntil });
+  }
+
+  disconnect(reason?: CloseReason): void {
+    if (!this.#closed) this.#connection.close(reason);
   }
 
   presence(change: PresenceChange): void {
@@ -199,6 +217,7 @@ export class Session implements Member {
 
   async #auth(raw: unknown, reply: (result: Result) => void): Promise<void> {
     let claims;
+    let admitted;
     try {
       claims = parseArgument("auth", raw).value;
       if (this.#user !== undefined && this.#user.id !== claims.id) {
@@ -207,7 +226,7 @@ export class Session implements Member {
           `auth: already authenticated as ${this.#user.id}`,
         );
       }
-      await this.#node.authenticate(claims);
+      admitted = await this.#node.authenticate(claims);
       const { connectionsPerUser } = this.#node.limits;
       if (
         this.#user === undefined &&
@@ -226,12 +245,19 @@ export class Session implements Member {
     const known = this.#user !== undefined;
     const join = await this.#node.hub.join(userTarget(id), this, since);
     if (this.#closed) return this.#abandon(userTarget(id), join);
+    this.#user = { id, admitted };
     if (!known) {
-      this.#user = { id, token2: claims.token2 };
       if (this.#node.hub.members(userTarget(id)).size === 0) this.#node.roster.userJoined(id);
     }
+    const left = [...this.#groups].filter((group) => !admitted.mayListen(group));
+    for (const group of left) this.#leaveGroup(group);
     for (const frame of join.missed) this.send(frame);
-    reply(success({ ...join.position, recovered: join.recovered }));
+    reply(success({
+      ...join.position,
+      recovered: join.recovered,
+      ...admitted.told,
+      ...(left.length === 0 ? {} : { left: left.map(wireId) }),
+    }));
     join.activate();
   }
 
@@ -239,6 +265,7 @@ export class Session implements Member {
     const { value, raw: argument } = parseArgument("subscribe", raw);
     this.#requireSelf("subscribe", value.userId);
     const wanted = new Map(value.subscribeGroups.map((group) => [group.id, group]));
+    for (const id of wanted.keys()) this.#user?.admitted.requireListen("subscribe", id);
     const added = [...wanted.keys()].filter((id) => !this.#groups.has(id)).length;
     const limit = this.#node.limits.groupsPerConnection;
     if (this.#groups.size + added > limit) {
@@ -294,6 +321,7 @@ export class Session implements Member {
         `msg: not accepted: more than ${this.#node.limits.messagesPerSecond} messages a second`,
       );
     }
+    this.#user?.admitted.requireSend(type, targetId);
     const fromId = this.#user?.id ?? "";
     const id = await this.#node.ids.next();
     const createTime = Date.now();
@@ -316,6 +344,7 @@ export class Session implements Member {
 
   async #online(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const groupId = parseArgument("online", raw).value;
+    this.#user?.admitted.requireListen("online", groupId);
     const userIds = await this.#node.usersOfGroup(groupId);
     if (!this.#closed) reply(success({ userIds: userIds.map(wireId) }));
   }

@@ -5,13 +5,15 @@ import { MemoryRegistry } from "@gru/shared/registry_memory";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { type StatContract, statContract } from "@gru/stat/contract";
 import { Ring } from "@gru/ticket/contract";
-import { type TokenScheme, tokenScheme } from "@gru/ticket/token";
+import { door } from "@gru/ticket/token";
+import { admit } from "./admission.ts";
 import type { Broker, BrokerSink } from "./broker.ts";
 import { MemoryBus } from "./broker_memory.ts";
 import { RedisBroker } from "./broker_redis.ts";
 import type { SpearConfig } from "./config.ts";
-import { clientAddress, spearNodes, spearService } from "./contract.ts";
+import { clientAddress, type SpearNode, spearNodes, spearService } from "./contract.ts";
 import { drain } from "./drain.ts";
+import { startExpiry } from "./expiry.ts";
 import { FanOut } from "./fanout.ts";
 import { Gateway } from "./gateway.ts";
 import { Hub } from "./hub.ts";
@@ -20,7 +22,8 @@ import { Presence } from "./presence.ts";
 import { startReporter } from "./reporter.ts";
 import { type Delta, Roster } from "./roster.ts";
 import type { Session } from "./session.ts";
-import { type Argument, code, EventError, groupTarget } from "./wire.ts";
+import { MemoryUsedTokens, RedisUsedTokens } from "./used_tokens.ts";
+import { groupTarget } from "./wire.ts";
 
 /** What a spear is given in place of what its mode would have it open. */
 export interface SpearOverrides extends NodeOverrides {
@@ -69,7 +72,10 @@ export async function startSpear(
       : (await stat.any.usersOfGroup({ groupId })).userIds;
   const presence = stack.use(new Presence({ usersOfGroup, periodMs: config.reportMs / 2, log }));
   const roster = new Roster();
-  const scheme = tokenScheme(config.auth);
+  const admission = {
+    door: door(config.auth, node.name),
+    used: stack.use(openUsedTokens(config, node)),
+  };
   const gateway = stack.use(
     await Gateway.open({
       host: config.host,
@@ -77,6 +83,7 @@ export async function startSpear(
       payloadBytes: config.limits.payloadBytes,
       authMs: config.limits.authMs,
       connections: config.limits.connections,
+      origins: config.origins,
       slow: { waitingBytes: config.limits.waitingBytes, policy: config.slowConsumer },
       fanOut: new FanOut({ windowMs: config.gatherMs }),
       session: {
@@ -86,13 +93,16 @@ export async function startSpear(
         roster,
         usersOfGroup,
         presence,
-        authenticate: (claims) => authenticate(scheme, claims),
+        authenticate: (claims) => admit(admission, claims),
         limits: config.limits,
         historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
         log,
       },
     }),
   );
+  if (config.auth.scheme === "jwt") {
+    stack.use(startExpiry({ sessions: gateway.sessions, refreshMs: config.auth.refreshMs }));
+  }
   if (stat !== undefined) {
     stack.use(startReporter({
       node: node.name,
@@ -113,7 +123,7 @@ export async function startSpear(
   const others = await watchOthers(node, stack);
   stack.defer(() => {
     gateway.refuse("this node is stopping");
-    return drain({ sessions: gateway.sessions, placeOf: others, drainMs: config.drainMs });
+    return drain({ sessions: gateway.sessions, placesOf: others, drainMs: config.drainMs });
   });
   // Registered last and taken back first: who finds this node can connect to it.
   stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address }));
@@ -158,25 +168,23 @@ async function openBroker(
 
 /** Where a user belongs when this node is gone. */
 async function watchOthers(node: Node, stack: AsyncDisposableStack) {
-  let ring = new Ring([]);
+  let others: readonly SpearNode[] = [];
+  let ring: Ring<SpearNode> | undefined;
   stack.use(
     await node.registry.watch(spearService, ({ instances }) => {
-      ring = new Ring(spearNodes(instances).filter(({ name }) => name !== node.name));
+      others = spearNodes(instances).filter(({ name }) => name !== node.name);
+      // Nodes tell their load every second; who belongs where is asked once in a lifetime.
+      ring = undefined;
     }),
   );
-  return (userId: string) => ring.order(userId)[0];
+  return (userId: string) => (ring ??= new Ring(others)).order(userId);
 }
 
-async function authenticate(scheme: TokenScheme, claims: Argument<"auth">): Promise<void> {
-  const { id, name, appType, token1, token2 } = claims;
-  const accepted = await scheme.acceptsToken2(
-    { userId: id, userName: name, appType },
-    token1,
-    token2,
-  );
-  if (!accepted) {
-    throw new EventError(code.parameterError, `auth: the tokens are not valid for user ${id}`);
-  }
+/** Only scheme jwt has tokens that can be used up. */
+function openUsedTokens({ auth, mode, redis, redisPassword }: SpearConfig, node: Node) {
+  return auth.scheme !== "jwt" || mode === "single"
+    ? new MemoryUsedTokens()
+    : new RedisUsedTokens({ url: redis, password: redisPassword, node: node.name, log: node.log });
 }
 
 function usersHere(hub: Hub<Session>, groupId: string): string[] {

@@ -15,6 +15,8 @@ export const code = {
 
 /** Why the spear closed a WebSocket (the application's range). After each of them a client may come again. */
 export const closeCode = {
+  /** It did not bring new rights in time, see the event `refresh`. */
+  rightsExpired: 4003,
   /** It did not read what was sent to it. */
   slowConsumer: 4008,
 } as const;

@@ -1,24 +1,30 @@
 /** The ticket office on Deno: its nodes come from a watch on the registry. */
 import { z } from "zod";
-import { secret } from "@gru/shared/config";
 import { type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
-import { spearNodes, spearService } from "@gru/spear/contract";
+import { type SpearNode, spearNodes, spearService } from "@gru/spear/contract";
 import { ticketApp } from "./app.ts";
-import type { RingNode } from "./ring.ts";
-import { schemeNames, tokenScheme } from "./token.ts";
+import { ticketAuth } from "./auth.ts";
+import { nodesRoute } from "./nodes.ts";
+import { office } from "./token.ts";
 
 export const ticketSchema = z.strictObject({
   ...nodeShape,
-  auth: z.strictObject({
-    scheme: schemeNames,
-    saltToTicket: secret("GRU_SALT_TOTICKET").describe("scheme gru: the salt of token1"),
-    saltToSpear: secret("GRU_SALT_TOSPEAR").describe("scheme gru: the salt of token2"),
-  }).superRefine((auth, context) => {
-    if (auth.scheme !== "gru") return;
-    for (const key of ["saltToTicket", "saltToSpear"] as const) {
-      if (auth[key] !== undefined) continue;
-      context.addIssue({ code: "custom", path: [key], message: "scheme gru wants this salt" });
-    }
+  auth: ticketAuth,
+  origins: z.array(
+    z.string().regex(/^(\*|https?:\/\/[^/\s]+)$/, {
+      error: "expected *, or http(s)://host[:port] without a path",
+    }),
+  ).min(1).describe("web pages that may ask for tickets (CORS); *: all"),
+  limits: z.strictObject({
+    perUser: z.number().min(0.01).describe("tickets a second for one user"),
+    perAddress: z.number().min(0.01).describe("tickets a second for one address, IPv6: for a /64"),
+    trustedHops: z.int().min(0).max(10)
+      .describe("proxies of ours before this program; each appends to X-Forwarded-For"),
+  }),
+  balance: z.strictObject({
+    maxOverMean: z.number().min(1.01).max(10)
+      .describe("a spear with more connections than so many times the mean is passed over"),
+    backups: z.int().min(0).max(100).describe("how many other spears a ticket is good for"),
   }),
 });
 
@@ -35,7 +41,7 @@ export async function startTicket(
 ): Promise<Ticket> {
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode("ticket", config, overrides));
-  let spears: readonly RingNode[] = [];
+  let spears: readonly SpearNode[] = [];
   // A view that is stale still holds the last known nodes: better a ticket that may fail than none.
   stack.use(
     await node.registry.watch(spearService, ({ instances }) => {
@@ -44,11 +50,20 @@ export async function startTicket(
   );
   const app = ticketApp({
     nodes: () => spears,
-    scheme: tokenScheme(config.auth),
+    office: office(config.auth),
+    backups: config.balance.backups,
+    maxOverMean: config.balance.maxOverMean,
+    origins: config.origins,
+    limits: config.limits,
+    trustedHops: config.limits.trustedHops,
     onError: (error) => node.log.error("a ticket could not be given: {error}", { error }),
   });
+  app.route("/", nodesRoute(() => spears));
   const server = stack.use(
-    await node.serve({ port: config.port, app: (request) => app.fetch(request) }),
+    await node.serve({
+      port: config.port,
+      app: (request, { remoteAddr }) => app.fetch(request, { address: remoteAddr.hostname }),
+    }),
   );
   stack.use(await node.announce({ http: server.address }));
   const running = stack.move();

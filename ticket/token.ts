@@ -2,78 +2,80 @@
  * The tokens between the business system, ticket and spear. token1 says who a user is, token2 that ticket has let
  * the user in. This file runs wherever ticket or spear does: Web APIs only.
  */
-import { md5 } from "@noble/hashes/legacy.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { z } from "zod";
+import { everything } from "./rights.ts";
+import type { Door, Office } from "./scheme.ts";
+import { gruDoor, gruOffice } from "./token_gru.ts";
+import { jwtDoor, jwtOffice } from "./token_jwt.ts";
 
-/** Who a token speaks of; the empty string where a client left one out. */
-export interface Claims {
-  readonly userId: string;
-  readonly userName: string;
-  readonly appType: string;
-}
+export { IdSet } from "./rights.ts";
+export { type Claims, type Door, type Entry, type Office, TokenError } from "./scheme.ts";
 
-/** How tokens are made and checked; ticket uses the first two, spear the third. */
-export interface TokenScheme {
-  /** Does token1 belong to these claims? */
-  acceptsToken1(claims: Claims, token1: string): Promise<boolean>;
-  issueToken2(claims: Claims, token1: string): Promise<string>;
-  acceptsToken2(claims: Claims, token1: string, token2: string): Promise<boolean>;
-}
-
-/** A profile's `auth`; a program adds the secrets that it needs. */
-export const schemeNames = z.enum(["gru", "open"]).describe(
-  "gru: the salted MD5 of Gru's clients; open: tokens are not looked at",
-);
-
-export interface SchemeConfig {
-  readonly scheme: z.output<typeof schemeNames>;
+/** The parts of ticket's `auth` that make tokens; secrets are there where the scheme wants them. */
+export interface OfficeConfig {
+  readonly scheme: "jwt" | "gru" | "open";
   readonly saltToTicket?: string | undefined;
   readonly saltToSpear?: string | undefined;
-}
-
-export function tokenScheme(config: SchemeConfig): TokenScheme {
-  return config.scheme === "open"
-    ? openScheme()
-    : gruScheme(config.saltToTicket ?? "", config.saltToSpear ?? "");
-}
-
-/** Everybody comes in; token2 is a word so that clients find one. */
-function openScheme(): TokenScheme {
-  return {
-    acceptsToken1: async () => true,
-    issueToken2: async () => "open",
-    acceptsToken2: async () => true,
+  readonly token1: {
+    readonly secret?: string | undefined;
+    readonly publicKey?: string | undefined;
+    readonly jwks?: string | undefined;
+    readonly issuer?: string | undefined;
+    readonly audience?: string | undefined;
+    readonly skewMs: number;
   };
+  /** Several, divided by commas: the first one signs, all are accepted. */
+  readonly token2Secret?: string | undefined;
+  readonly token2Ms: number;
+  readonly rightsMs: number;
 }
 
-function gruScheme(saltToTicket: string, saltToSpear: string): TokenScheme {
-  const token1Of = (claims: Claims) => gruToken(sourceOf(claims), saltToTicket);
-  const token2Of = (claims: Claims, token1: string) =>
-    gruToken(`${sourceOf(claims)}_${token1}`, saltToSpear);
-  return {
-    acceptsToken1: async (claims, token1) => equal(token1, token1Of(claims)),
-    issueToken2: async (claims, token1) => token2Of(claims, token1),
-    acceptsToken2: async (claims, token1, token2) => equal(token2, token2Of(claims, token1)),
-  };
-}
-
-/** `md5hex(source + "_" + salt)`; a blank source or salt gives "". */
-export function gruToken(source: string, salt: string): string {
-  if (source.trim() === "" || salt.trim() === "") return "";
-  return bytesToHex(md5(utf8ToBytes(`${source}_${salt}`)));
-}
-
-function sourceOf({ userId, userName, appType }: Claims): string {
-  return `${userId}_${userName}_${appType}`;
-}
-
-/** Takes the same time wherever the two differ. "" equals nothing: a missing salt opens no door. */
-function equal(given: string, expected: string): boolean {
-  if (expected === "" || given.length !== expected.length) return false;
-  let difference = 0;
-  for (let i = 0; i < expected.length; i++) {
-    difference |= given.charCodeAt(i) ^ expected.charCodeAt(i);
+export function office(config: OfficeConfig, now: () => number = Date.now): Office {
+  switch (config.scheme) {
+    case "open":
+      return openOffice;
+    case "gru":
+      return gruOffice(config.saltToTicket ?? "", config.saltToSpear ?? "");
+    case "jwt":
+      return jwtOffice({ ...config, token2Secrets: secretsOf(config) }, now);
   }
-  return difference === 0;
 }
+
+export interface DoorConfig {
+  readonly scheme: "jwt" | "gru" | "open";
+  readonly saltToSpear?: string | undefined;
+  readonly token2Secret?: string | undefined;
+  readonly skewMs: number;
+}
+
+/** @param node the spear's name */
+export function door(config: DoorConfig, node: string, now: () => number = Date.now): Door {
+  switch (config.scheme) {
+    case "open":
+      return openDoor;
+    case "gru":
+      return gruDoor(config.saltToSpear ?? "");
+    case "jwt":
+      return jwtDoor({ node, skewMs: config.skewMs, token2Secrets: secretsOf(config) }, now);
+  }
+}
+
+function secretsOf({ token2Secret = "" }: { readonly token2Secret?: string | undefined }) {
+  return token2Secret.split(",");
+}
+
+/** Everybody comes in and may do everything; token2 is a word so that clients find one. */
+const openOffice: Office = {
+  admit: async ({ userId = "", userName = "", appType = "" }) => ({
+    userId,
+    userName,
+    appType,
+    rights: everything,
+  }),
+  issue: async () => ({ token: "open" }),
+};
+
+const openDoor: Door = {
+  check: async (claims, _token1, token2) => ({ grant: { ...claims, rights: everything }, token2 }),
+  resume: async () => undefined,
+  pass: async ({ token2 = "open" }) => token2,
+};

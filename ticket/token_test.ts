@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { gruToken, tokenScheme } from "./token.ts";
+import { everything } from "./rights.ts";
+import { door, office, type OfficeConfig } from "./token.ts";
+import { gruToken } from "./token_gru.ts";
 
 Deno.test("gruToken gives Gru's known values", () => {
   assert.equal(gruToken("123456", "salt"), "397a79aca9daa9aa6b06dfd834e23c81");
@@ -9,28 +11,37 @@ Deno.test("gruToken gives Gru's known values", () => {
 });
 
 const claims = { userId: "7", userName: "Ann", appType: "1" };
+const refused = { name: "TokenError" };
 
-Deno.test("scheme gru accepts its own tokens for their owner only", async () => {
-  const scheme = tokenScheme({ scheme: "gru", saltToTicket: "a", saltToSpear: "b" });
+function config(changes: Partial<OfficeConfig>): OfficeConfig {
+  return { scheme: "gru", token1: { skewMs: 0 }, token2Ms: 1000, rightsMs: 1000, ...changes };
+}
+
+Deno.test("scheme gru lets its own tokens in for their owner only", async () => {
+  const { admit, issue } = office(config({ saltToTicket: "a", saltToSpear: "b" }));
+  const { check, pass } = door({ scheme: "gru", saltToSpear: "b", skewMs: 0 }, "spear1");
   const token1 = gruToken("7_Ann_1", "a");
-  const token2 = await scheme.issueToken2(claims, token1);
-  assert.equal(token2, gruToken(`7_Ann_1_${token1}`, "b"));
-  assert.equal(await scheme.acceptsToken1(claims, token1), true);
-  assert.equal(await scheme.acceptsToken2(claims, token1, token2), true);
+  const grant = await admit(claims, token1);
+  const { token } = await issue(grant, token1, ["spear1"]);
+  assert.equal(token, gruToken(`7_Ann_1_${token1}`, "b"));
+  const entry = await check(claims, token1, token);
+  assert.deepEqual(entry.grant, { ...claims, rights: everything });
+  assert.equal(await pass(entry, ["spear2"], 1000), token);
   const other = { ...claims, userId: "8" };
-  assert.equal(await scheme.acceptsToken1(other, token1), false);
-  assert.equal(await scheme.acceptsToken2(other, token1, token2), false);
-  assert.equal(await scheme.acceptsToken2(claims, token1, token1), false);
+  await assert.rejects(admit(other, token1), refused);
+  await assert.rejects(check(other, token1, token), refused);
+  await assert.rejects(check(claims, token1, token1), refused);
 });
 
-Deno.test("scheme gru without a salt accepts no token, also not the empty one", async () => {
-  const scheme = tokenScheme({ scheme: "gru" });
-  assert.equal(await scheme.acceptsToken1(claims, ""), false);
-  assert.equal(await scheme.acceptsToken2(claims, "", ""), false);
+Deno.test("scheme gru without a salt lets no token in, also not the empty one", async () => {
+  await assert.rejects(office(config({})).admit(claims, ""), refused);
+  const { check } = door({ scheme: "gru", skewMs: 0 }, "spear1");
+  await assert.rejects(check(claims, "", ""), refused);
 });
 
-Deno.test("scheme open accepts any token", async () => {
-  const scheme = tokenScheme({ scheme: "open" });
-  assert.equal(await scheme.acceptsToken1(claims, "x"), true);
-  assert.equal(await scheme.acceptsToken2(claims, "", "y"), true);
+Deno.test("scheme open lets any token in", async () => {
+  const { admit } = office(config({ scheme: "open" }));
+  assert.equal((await admit(claims, "x")).userId, "7");
+  const { check } = door({ scheme: "open", skewMs: 0 }, "spear1");
+  assert.deepEqual((await check(claims, "", "y")).grant.rights, everything);
 });

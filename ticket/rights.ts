@@ -1,0 +1,99 @@
+/** What a user may do, as tokens say it and as spear asks. Knows nothing of tokens; Web APIs only. */
+
+/**
+ * Ids in a token: one id (`10` or `"lobby"`), a range of integers with both ends (`[100, 199]`), or all that begin so
+ * (`"room:*"`; `"*"` is every id). No id holds a `*` itself.
+ */
+export type Pattern = number | string | readonly [number, number];
+
+export interface Rights {
+  /** Groups that the user may join, and whose users it may see. */
+  readonly listen: readonly Pattern[];
+  /** Groups that the user may send to. */
+  readonly send: readonly Pattern[];
+  /** Users that the user may send to. */
+  readonly users: readonly Pattern[];
+}
+
+export const everything: Rights = { listen: ["*"], send: ["*"], users: ["*"] };
+
+const maxPatterns = 1000;
+const maxPatternLength = 129;
+
+/**
+ * The claims `groups` (`[…]` for both rights, or `{ listen: […], send: […] }`; missing: no group) and `users` (missing:
+ * every user, as Gru has it).
+ * @throws {TypeError} that names the claim.
+ */
+export function readRights(
+  claims: { readonly groups?: unknown; readonly users?: unknown },
+): Rights {
+  const { groups = [], users = everything.users } = claims;
+  if (Array.isArray(groups)) {
+    const both = patterns("groups", groups);
+    return { listen: both, send: both, users: patterns("users", users) };
+  }
+  if (typeof groups !== "object" || groups === null) {
+    throw new TypeError("groups: expected a list or { listen, send }");
+  }
+  const { listen = [], send = [] } = groups as Record<string, unknown>;
+  return {
+    listen: patterns("groups.listen", listen),
+    send: patterns("groups.send", send),
+    users: patterns("users", users),
+  };
+}
+
+/** The claims that {@linkcode readRights} reads. */
+export function writeRights({ listen, send, users }: Rights): Record<string, unknown> {
+  return { groups: { listen, send }, users };
+}
+
+function patterns(claim: string, value: unknown): Pattern[] {
+  if (!Array.isArray(value)) throw new TypeError(`${claim}: expected a list`);
+  if (value.length > maxPatterns) {
+    throw new TypeError(`${claim}: at most ${maxPatterns} entries, got ${value.length}`);
+  }
+  for (const [i, pattern] of value.entries()) {
+    if (!isPattern(pattern)) {
+      throw new TypeError(`${claim}[${i}]: expected an id, [from, to] or "prefix*"`);
+    }
+  }
+  return value;
+}
+
+function isPattern(value: unknown): value is Pattern {
+  if (typeof value === "string") {
+    const star = value.indexOf("*");
+    return value !== "" && value.length <= maxPatternLength &&
+      (star < 0 || star === value.length - 1);
+  }
+  if (Array.isArray(value)) return value.length === 2 && value.every(Number.isSafeInteger);
+  return Number.isSafeInteger(value);
+}
+
+/** Ids made quick to ask for. */
+export class IdSet {
+  readonly #ids = new Set<string>();
+  readonly #ranges: (readonly [number, number])[] = [];
+  readonly #prefixes: string[] = [];
+
+  constructor(patterns: readonly Pattern[]) {
+    for (const pattern of patterns) {
+      if (typeof pattern === "number") this.#ids.add(String(pattern));
+      else if (typeof pattern !== "string") this.#ranges.push(pattern);
+      else if (pattern.endsWith("*")) this.#prefixes.push(pattern.slice(0, -1));
+      else this.#ids.add(pattern);
+    }
+  }
+
+  has(id: string): boolean {
+    if (this.#ids.has(id)) return true;
+    if (this.#prefixes.some((prefix) => id.startsWith(prefix))) return true;
+    if (this.#ranges.length === 0) return false;
+    const number = Number(id);
+    // `1e2` and `0100` are other groups than 100.
+    return Number.isSafeInteger(number) && String(number) === id &&
+      this.#ranges.some(([from, to]) => from <= number && number <= to);
+  }
+}

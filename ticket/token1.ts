@@ -1,0 +1,204 @@
+/** token1 of scheme jwt: made by the business system, checked here, by a shared secret or by its public keys. */
+import { createLocalJWKSet, createRemoteJWKSet, errors, importSPKI, jwtVerify } from "jose";
+import type { CryptoKey, JWTHeaderParameters, JWTPayload, JWTVerifyGetKey } from "jose";
+import { readRights } from "./rights.ts";
+import { type Claims, type Grant, TokenError } from "./scheme.ts";
+
+export interface Token1Config {
+  /** HS256; then tokens signed by a key pair are refused, and the other way round. */
+  readonly secret?: string | undefined;
+  /** RS256 or ES256: PEM, `-----BEGIN PUBLIC KEY-----`. */
+  readonly publicKey?: string | undefined;
+  /** RS256 or ES256: the address of a JSON Web Key Set. */
+  readonly jwks?: string | undefined;
+  readonly issuer?: string | undefined;
+  readonly audience?: string | undefined;
+  /** How much the clocks may differ. */
+  readonly skewMs: number;
+}
+
+/** Longer tokens are refused unread. */
+export const maxTokenLength = 16_384;
+
+const keySets = {
+  maxAgeMs: 600_000,
+  /** An unknown key is asked for this often at most; so is a key set that did not answer. */
+  coolDownMs: 30_000,
+  timeoutMs: 5000,
+};
+
+type KeySource = (
+  header: JWTHeaderParameters,
+  token: Parameters<JWTVerifyGetKey>[1],
+) => Promise<CryptoKey>;
+
+/** @throws {TypeError} without a key, or with several. */
+export function token1Checker(
+  config: Token1Config,
+  now: () => number,
+): (claims: Partial<Claims>, token1: string) => Promise<Grant> {
+  const { issuer, audience, skewMs } = config;
+  const { algorithms, key } = keySource(config, now);
+
+  async function payloadOf(token1: string): Promise<JWTPayload> {
+    if (token1.length > maxTokenLength) throw new TokenError("it is too long");
+    try {
+      const { payload } = await jwtVerify(token1, key, {
+        algorithms,
+        ...(issuer === undefined ? {} : { issuer }),
+        ...(audience === undefined ? {} : { audience }),
+        clockTolerance: skewMs / 1000,
+        requiredClaims: ["sub", "exp"],
+        currentDate: new Date(now()),
+      });
+      return payload;
+    } catch (error) {
+      throw refusal(error);
+    }
+  }
+
+  return async (claims, token1) => {
+    const payload = await payloadOf(token1);
+    if (payload.iat !== undefined && payload.iat * 1000 > now() + skewMs) {
+      throw new TokenError("it is from the future (claim iat)");
+    }
+    const { sub, exp = 0 } = payload;
+    if (sub === undefined || !/^[1-9]\d{0,18}$/.test(sub)) {
+      throw new TokenError("claim sub: expected a user id, a positive integer as text");
+    }
+    const known = { userId: sub, userName: text(payload, "name"), appType: text(payload, "app") };
+    const names = { userId: "sub", userName: "name", appType: "app" } as const;
+    for (const key of ["userId", "userName", "appType"] as const) {
+      if (claims[key] !== undefined && known[key] !== undefined && claims[key] !== known[key]) {
+        throw new TokenError(`it belongs to another (claim ${names[key]})`);
+      }
+    }
+    try {
+      return {
+        userId: sub,
+        userName: known.userName ?? claims.userName ?? "",
+        appType: known.appType ?? claims.appType ?? "",
+        rights: readRights({ groups: payload.groups, users: payload.users }),
+        rightsUntil: exp * 1000,
+      };
+    } catch (error) {
+      if (error instanceof TypeError) throw new TokenError(`claim ${error.message}`);
+      throw error;
+    }
+  };
+}
+
+function text(payload: JWTPayload, claim: string): string | undefined {
+  const value = payload[claim];
+  if (value === undefined) return undefined;
+  if (typeof value === "string" && value.length <= 256) return value;
+  if (Number.isSafeInteger(value)) return String(value);
+  throw new TokenError(`claim ${claim}: expected text of at most 256 characters`);
+}
+
+/** The algorithms come from the kind of key and never from the token. */
+function keySource(
+  { secret, publicKey, jwks }: Token1Config,
+  now: () => number,
+): { readonly algorithms: string[]; readonly key: KeySource } {
+  const given = [secret, publicKey, jwks].filter((source) => source !== undefined);
+  if (given.length !== 1) {
+    throw new TypeError(
+      `token1: expected one of a secret, a public key and a key set, got ${given.length}`,
+    );
+  }
+  if (secret !== undefined) {
+    const key = new HmacKey(secret);
+    return { algorithms: ["HS256"], key: () => key.get() };
+  }
+  const algorithms = ["RS256", "ES256"];
+  if (jwks !== undefined) return { algorithms, key: remoteKeys(new URL(jwks), now) };
+  let imported: { alg: string; key: CryptoKey } | undefined;
+  return {
+    algorithms,
+    key: async ({ alg }) => {
+      imported ??= await importPublicKey(publicKey ?? "");
+      if (alg !== imported.alg) throw new TokenError("its algorithm is not the key's");
+      return imported.key;
+    },
+  };
+}
+
+async function importPublicKey(pem: string): Promise<{ alg: string; key: CryptoKey }> {
+  for (const alg of ["RS256", "ES256"]) {
+    try {
+      return { alg, key: await importSPKI(pem, alg) };
+    } catch {
+      // It is of another kind.
+    }
+  }
+  throw new TypeError("token1: the public key is neither of RSA nor of the curve P-256");
+}
+
+/** Keys that were good go on being good while the key set cannot be had. */
+function remoteKeys(url: URL, now: () => number): KeySource {
+  const remote = createRemoteJWKSet(url, {
+    cacheMaxAge: keySets.maxAgeMs,
+    cooldownDuration: keySets.coolDownMs,
+    timeoutDuration: keySets.timeoutMs,
+  });
+  let failedAt = -Infinity;
+  return async (header, token) => {
+    const known = remote.jwks();
+    if (known !== undefined && now() < failedAt + keySets.coolDownMs) {
+      return await createLocalJWKSet(known)(header, token);
+    }
+    try {
+      return await remote(header, token);
+    } catch (error) {
+      if (known === undefined || isVerdict(error)) throw error;
+      failedAt = now();
+      return await createLocalJWKSet(known)(header, token);
+    }
+  };
+}
+
+function isVerdict(error: unknown): boolean {
+  return error instanceof errors.JWKSNoMatchingKey ||
+    error instanceof errors.JWKSMultipleMatchingKeys || error instanceof errors.JOSENotSupported;
+}
+
+/** What the token's bearer may know; other errors are ours, e.g. a key set that cannot be had. */
+export function refusal(error: unknown): unknown {
+  if (error instanceof errors.JWTExpired) return new TokenError("it has expired");
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    return new TokenError(
+      `claim ${error.claim} ${error.reason === "missing" ? "is missing" : "does not fit"}`,
+    );
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed) {
+    return new TokenError("its algorithm is not allowed");
+  }
+  if (error instanceof errors.JWSSignatureVerificationFailed || isVerdict(error)) {
+    return new TokenError("its signature is not valid");
+  }
+  if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid) {
+    return new TokenError("it is not a token");
+  }
+  return error;
+}
+
+/** Imported once: doing it for each token would cost more than the check. */
+export class HmacKey {
+  readonly #secret: Uint8Array<ArrayBuffer>;
+  #key: CryptoKey | undefined;
+
+  constructor(secret: string) {
+    this.#secret = new TextEncoder().encode(secret);
+  }
+
+  async get(): Promise<CryptoKey> {
+    return this.#key ??= await crypto.subtle.importKey(
+      "raw",
+      this.#secret,
+      { name: "HMAC", hash: "SHA-256" },
+      false,
+      ["sign", "verify"],
+    );
+  }
+}
