@@ -38,6 +38,8 @@ interface Topic<M> {
   /** Epochs that are over, the latest ones. A set of its own from the first on: most topics never have any. */
   past: ReadonlySet<string>;
   readonly members: Set<M>;
+  /** See what members see. A set of its own from the first on: most topics never have any. */
+  watchers: Set<(frame: Frame) => void> | undefined;
   /** For each member that is still reading history, what is held back for it. */
   readonly joining: Held<M>[];
   /** Set until the broker listens. */
@@ -132,6 +134,22 @@ export class Hub<M extends Member> implements BrokerSink {
     if (topic?.members.delete(member)) this.#closeIfEmpty(topic);
   }
 
+  /**
+   * Gives what members of the target are sent, from now on until disposed, without being one of them. `onFrame` must be
+   * quick and not throw. Rejects when the broker does.
+   */
+  async watch(target: Target, onFrame: (frame: Frame) => void): Promise<Disposable> {
+    if (this.#closing.signal.aborted) throw new NotAcceptedError("this node is closing");
+    const topic = this.#topic(target);
+    (topic.watchers ??= new Set()).add(onFrame);
+    await topic.opening;
+    return {
+      [Symbol.dispose]: () => {
+        if (topic.watchers?.delete(onFrame)) this.#closeIfEmpty(topic);
+      },
+    };
+  }
+
   message(target: Target, epoch: string, seq: number, body: string): void {
     const topic = this.#topics.get(target);
     if (topic !== undefined) this.#arrive(topic, { epoch, seq, body });
@@ -155,6 +173,7 @@ export class Hub<M extends Member> implements BrokerSink {
         seq: 0,
         past: none,
         members: new Set(),
+        watchers: undefined,
         joining: [],
         opening: undefined,
         waiting: [],
@@ -180,7 +199,7 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   #closeIfEmpty(topic: Topic<M>): void {
-    if (topic.members.size > 0 || topic.joining.length > 0) return;
+    if (topic.members.size > 0 || topic.joining.length > 0 || topic.watchers?.size) return;
     if (!this.#isOpen(topic)) return;
     this.#topics.delete(topic.target);
     // A failure is the broker's to mend when it reconnects; without a topic what still arrives is dropped.
@@ -230,6 +249,7 @@ export class Hub<M extends Member> implements BrokerSink {
     const frame = frameOf(topic.target, entry);
     for (const held of topic.joining) held.push((member) => member.send(frame));
     if (topic.members.size > 0) this.#fanOut(frame, topic.members);
+    if (topic.watchers !== undefined) { for (const watch of topic.watchers) watch(frame); }
   }
 
   /** Hands on what waited, as far as it follows on; the first gap starts a repair. */

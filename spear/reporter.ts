@@ -1,7 +1,7 @@
 /** Tells stat, about once a second, who is on this node. */
 import type { Logger } from "@gru/shared/log";
 import type { RpcClient } from "@gru/shared/rpc/client";
-import type { Report, StatContract } from "@gru/stat/contract";
+import type { Load, Report, StatContract } from "@gru/stat/contract";
 import type { Delta, Roster } from "./roster.ts";
 
 export interface ReporterOptions {
@@ -11,6 +11,7 @@ export interface ReporterOptions {
   /** Everyone who is here, as one delta from nothing; what `roster` still holds is part of it. */
   readonly everyone: () => Delta;
   readonly connections: () => number;
+  readonly load: () => Load;
   readonly reportMs: number;
   readonly log: Logger;
 }
@@ -36,6 +37,7 @@ export function startReporter(options: ReporterOptions): AsyncDisposable {
       version: ++version,
       full,
       connections: options.connections(),
+      load: options.load(),
       ...(full ? options.everyone() : changes),
     };
     full = false;

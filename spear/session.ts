@@ -2,6 +2,7 @@
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Logger } from "@gru/shared/log";
 import type { Admitted } from "./admission.ts";
+import type { Bans } from "./bans.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
 import type { Frame } from "./fanout.ts";
 import type { Hub, Join, Member } from "./hub.ts";
@@ -43,7 +44,8 @@ export interface CloseReason {
 /** What a session is given by its node. */
 export interface SessionContext {
   readonly hub: Hub<Session>;
-  readonly broker: Broker;
+  readonly broker: Pick<Broker, "publish">;
+  readonly bans: Bans;
   readonly ids: IdSource;
   readonly roster: Roster;
   /** Users of a group over the whole cluster. */
@@ -82,7 +84,17 @@ export interface Move {
   readonly token: string;
 }
 
+/** The argument of the event `kicked`: out of a group, or else off the node. */
+export interface Kick {
+  readonly groupId?: number | string;
+  readonly reason: string;
+  /** Unix milliseconds; absent: one may come back at once. */
+  readonly until?: number;
+}
+
 export class Session implements Member {
+  /** Unix milliseconds. */
+  readonly since = Date.now();
   readonly #connection: Connection;
   readonly #node: SessionContext;
   readonly #groups = new Set<string>();
@@ -135,6 +147,23 @@ export class Session implements Member {
 
   disconnect(reason?: CloseReason): void {
     if (!this.#closed) this.#connection.close(reason);
+  }
+
+  kick(kick: Kick): void {
+    if (this.#closed) return;
+    this.#connection.emit("kicked", kick);
+    this.#connection.close();
+  }
+
+  kickFromGroup(groupId: string, kick: Omit<Kick, "groupId">): void {
+    if (!this.#groups.has(groupId)) return;
+    this.#connection.emit("kicked", { groupId: wireId(groupId), ...kick });
+    this.#leaveGroup(groupId);
+  }
+
+  /** An event of ours, beside the messages of targets. */
+  emit(event: string, argument: object): void {
+    if (!this.#closed) this.#connection.emit(event, argument);
   }
 
   presence(change: PresenceChange): void {
@@ -245,6 +274,7 @@ export class Session implements Member {
     const known = this.#user !== undefined;
     const join = await this.#node.hub.join(userTarget(id), this, since);
     if (this.#closed) return this.#abandon(userTarget(id), join);
+    this.#checkBan(userTarget(id), join, () => this.#node.bans.checkUser(id));
     this.#user = { id, admitted };
     if (!known) {
       if (this.#node.hub.members(userTarget(id)).size === 0) this.#node.roster.userJoined(id);
@@ -279,7 +309,9 @@ export class Session implements Member {
     const outcomes = await Promise.allSettled(
       [...wanted.values()].map(async ({ id, since, presence }) => {
         if (presence) await this.#node.presence.watch(id, this);
-        return { id, join: await this.#node.hub.join(groupTarget(id), this, since) };
+        const join = await this.#node.hub.join(groupTarget(id), this, since);
+        this.#checkBan(groupTarget(id), join, () => this.#node.bans.checkGroup(id));
+        return { id, join };
       }),
     );
     const joins = outcomes.flatMap((outcome) =>
@@ -347,6 +379,16 @@ export class Session implements Member {
     this.#user?.admitted.requireListen("online", groupId);
     const userIds = await this.#node.usersOfGroup(groupId);
     if (!this.#closed) reply(success({ userIds: userIds.map(wireId) }));
+  }
+
+  /** After the joining: a kick that came before could not see this session, one that comes later will. */
+  #checkBan(target: Target, join: Join, check: () => void): void {
+    try {
+      check();
+    } catch (error) {
+      this.#abandon(target, join);
+      throw error;
+    }
   }
 
   #abandon(target: Target, join: Join): void {

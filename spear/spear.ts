@@ -1,23 +1,36 @@
 /** A spear: holds the connections of clients and carries messages between them. */
 import { type IdgenContract, idgenContract } from "@gru/idgen/contract";
-import { type Node, type NodeOverrides, openNode } from "@gru/shared/node";
+import { type Node, type NodeOverrides, openNode, version } from "@gru/shared/node";
+import type { Registration } from "@gru/shared/registry";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import type { RpcClient } from "@gru/shared/rpc/client";
+import { serveContract } from "@gru/shared/rpc/server";
 import { type StatContract, statContract } from "@gru/stat/contract";
 import { Ring } from "@gru/ticket/contract";
 import { door } from "@gru/ticket/token";
 import { admit } from "./admission.ts";
+import { Bans } from "./bans.ts";
+import { followBans } from "./bans_follow.ts";
 import type { Broker, BrokerSink } from "./broker.ts";
 import { MemoryBus } from "./broker_memory.ts";
 import { RedisBroker } from "./broker_redis.ts";
+import { spearCommands } from "./commands.ts";
 import type { SpearConfig } from "./config.ts";
-import { clientAddress, type SpearNode, spearNodes, spearService } from "./contract.ts";
+import {
+  clientAddress,
+  spearContract,
+  type SpearNode,
+  spearNodes,
+  spearService,
+} from "./contract.ts";
 import { drain } from "./drain.ts";
 import { startExpiry } from "./expiry.ts";
 import { FanOut } from "./fanout.ts";
 import { Gateway } from "./gateway.ts";
 import { Hub } from "./hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
+import { Listeners } from "./listeners.ts";
+import { Meter } from "./load_meter.ts";
 import { Presence } from "./presence.ts";
 import { startReporter } from "./reporter.ts";
 import { type Delta, Roster } from "./roster.ts";
@@ -57,14 +70,25 @@ export async function startSpear(
   const ids = await idSource(config, overrides, node, stack);
   const stat = alone ? undefined : overrides.stat ?? stack.use(await node.connect(statContract));
 
+  const [accepted, delivered] = [new Meter(), new Meter()];
   const hub = new Hub<Session>({
     fanOut: (frame, members) => {
+      delivered.add(members.size);
       for (const member of members) member.send(frame);
     },
   });
   stack.defer(() => hub.close());
   const broker = stack.use(await openBroker(config, overrides, node, hub));
   hub.connect(broker);
+  const publisher: Pick<Broker, "publish"> = {
+    publish: async (publication) => {
+      const position = await broker.publish(publication);
+      accepted.add(1);
+      return position;
+    },
+  };
+  const bans = new Bans();
+  const listeners = stack.use(new Listeners(hub));
 
   const usersOfGroup = async (groupId: string) =>
     stat === undefined
@@ -88,7 +112,8 @@ export async function startSpear(
       fanOut: new FanOut({ windowMs: config.gatherMs }),
       session: {
         hub,
-        broker,
+        broker: publisher,
+        bans,
         ids,
         roster,
         usersOfGroup,
@@ -110,23 +135,61 @@ export async function startSpear(
       roster,
       everyone: () => everyone(gateway.sessions),
       connections: () => gateway.sessions.size,
+      load: () => ({
+        acceptedPerSecond: accepted.perSecond,
+        deliveredPerSecond: delivered.perSecond,
+        memoryBytes: Deno.memoryUsage().rss,
+      }),
       reportMs: config.reportMs,
       log,
     }));
   }
 
   const monitorPort = config.monitorPort ?? (config.port === 0 ? 0 : config.port + 1);
+  const others = await watchOthers(node, stack);
+  const announced = Promise.withResolvers<Registration>();
+  const empty = async (overMs = config.drainMs) => {
+    gateway.refuse("this node is being emptied");
+    await (await announced.promise).update({
+      addresses: { rpc: monitor.address },
+      meta: { version, draining: true },
+    });
+    const connections = gateway.sessions.size;
+    void drain({ sessions: gateway.sessions, placesOf: others, drainMs: overMs });
+    return { connections, overMs };
+  };
+  const commands = spearCommands({
+    node: node.name,
+    hub,
+    sessions: gateway.sessions,
+    broker: { publish: publisher.publish, history: (...query) => broker.history(...query) },
+    ids,
+    bans,
+    listeners,
+    historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
+    payloadBytes: config.limits.payloadBytes,
+    drain: empty,
+  });
   const monitor = stack.use(
-    await node.serve({ port: monitorPort, ready: () => ({ broker: broker.connected }) }),
+    await node.serve({
+      port: monitorPort,
+      services: [serveContract(spearContract, commands)],
+      ready: () => ({ broker: broker.connected }),
+    }),
   );
   const address = config.advertise ?? `http://${config.host}:${gateway.port}`;
-  const others = await watchOthers(node, stack);
   stack.defer(() => {
     gateway.refuse("this node is stopping");
     return drain({ sessions: gateway.sessions, placesOf: others, drainMs: config.drainMs });
   });
   // Registered last and taken back first: who finds this node can connect to it.
-  stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address }));
+  announced.resolve(
+    stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address })),
+  );
+  // Begun when commands reach this node: what it is told from then on, it need not read.
+  if (stat !== undefined) {
+    stack.use(followBans({ stat, bans, hub, periodMs: 5 * config.reportMs, log }));
+  }
 
   const running = stack.move();
   return {

@@ -3,6 +3,7 @@
  * An argument may be a JSON string (old clients) or the value itself.
  */
 import { z } from "zod";
+import { groupIdPattern, userIdPattern } from "./contract.ts";
 
 export const code = {
   success: 0,
@@ -51,11 +52,11 @@ export class EventError extends Error {
 }
 
 const userId = idOf(
-  /^[1-9]\d{0,18}$/,
+  userIdPattern,
   "expected a user id: a positive integer or its decimal string",
 );
 const groupId = idOf(
-  /^[\p{L}\p{N}_.:@/-]{1,128}$/u,
+  groupIdPattern,
   "expected a group id: an integer, or 1 to 128 letters, digits and _ . : @ / -",
 );
 
@@ -230,6 +231,15 @@ export function encodeMessage(message: Message): string {
  */
 export function encodePacket(body: string, epoch: string, seq: number): string {
   return `20["msg",${body.slice(0, -1)},"seq":${seq},"epoch":"${epoch}"}]`;
+}
+
+/** The `msg` event's argument for a message to everyone: of no target, hence without a position. */
+export function broadcastMessage(
+  message: Pick<Message, "id" | "createTime" | "fromId" | "content">,
+) {
+  const { id, createTime, fromId, content } = message;
+  const target = { id: 0, type: -1 };
+  return { id, createTime, fromId: wireId(fromId), msgType: 2, target, content, expireTime: 0 };
 }
 
 /** Tells a client that it will not be sent these messages; `since` on `subscribe` or `auth` fetches what is kept of them. */

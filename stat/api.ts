@@ -1,52 +1,119 @@
 /** stat's HTTP API, for business systems and the console. Errors are `{ "error": { "code", "message" } }`. */
-import { Hono } from "hono";
+import { Buffer } from "node:buffer";
+import { createHash, timingSafeEqual } from "node:crypto";
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { HTTPException } from "hono/http-exception";
 import type { Logger } from "@gru/shared/log";
-import { RpcError, rpcStatus } from "@gru/shared/rpc/contract";
+import { version } from "@gru/shared/node";
+import { RpcError } from "@gru/shared/rpc/contract";
+import { describeProblems, refuse, refuseRpc } from "./api_answers.ts";
+import { addCommandRoutes } from "./api_commands.ts";
+import { addReadRoutes } from "./api_read.ts";
 import { nameSchema } from "./contract.ts";
+import type { Operations } from "./operations.ts";
 
 export interface ApiOptions {
-  /** Each user once, over all live nodes. Rejects with an `RpcError` while that cannot be told. */
-  readonly usersOfGroup: (groupId: string) => Promise<readonly string[]>;
+  readonly operations: Operations;
+  /** undefined: everyone who can reach the port may do everything. */
+  readonly apiKey: string | undefined;
+  /** Ends streams, which have no end of their own. */
+  readonly closing: AbortSignal;
   readonly log: Logger;
 }
 
-export function createApi({ usersOfGroup, log }: ApiOptions): Hono {
-  const app = new Hono();
+/** Gru's route, the welcome and the description of the API: for everyone. */
+const openPaths = new Set(["/", "/getGroupStat", "/openapi.json"]);
+const bodyBytes = 4_100_000;
 
-  app.get("/", (c) => c.text("Welcome to stat: GET /getGroupStat?groupId=10\n"));
+export function createApi({ operations, apiKey, closing, log }: ApiOptions): OpenAPIHono {
+  const app = new OpenAPIHono({
+    defaultHook: (result, c) => {
+      if (result.success) return;
+      const given = result.target === "json" ? undefined : c.req[result.target as "query"]();
+      return refuse(400, "invalid_argument", describeProblems(result.error, given ?? {}));
+    },
+  });
 
+  if (apiKey !== undefined) {
+    const isKey = comparison(apiKey);
+    app.use(async (c, next) => {
+      if (openPaths.has(c.req.path)) return await next();
+      const [scheme = "", key = ""] = (c.req.header("authorization") ?? "").split(" ");
+      if (scheme.toLowerCase() === "bearer" && isKey(key)) return await next();
+      const message = `Authorization: ${key === "" ? "missing" : "wrong"}; expected Bearer <key>`;
+      return refuse(401, "unauthenticated", message, { "www-authenticate": "Bearer" });
+    });
+  }
+  app.use(async (c, next) => {
+    if (c.req.raw.body === null) return await next();
+    const length = c.req.header("content-length");
+    if (length === undefined) return refuse(411, "length_required", "content-length: missing");
+    if (Number(length) <= bodyBytes) return await next();
+    return refuse(413, "too_large", `the body: has ${length} bytes; expected ${bodyBytes} at most`);
+  });
+
+  app.get("/", (c) => c.text("Welcome to stat: GET /getGroupStat?groupId=10, GET /openapi.json\n"));
   app.get("/getGroupStat", async (c) => {
     const groupId = c.req.query("groupId") ?? "";
     if (!nameSchema.safeParse(groupId).success) {
       const given = groupId === "" ? "missing or empty" : `has ${groupId.length} characters`;
       return refuse(400, "invalid_argument", `groupId: ${given}; expected 1 to 256 characters`);
     }
-    const userIds = (await usersOfGroup(groupId)).map(jsonId).sort(ascending);
-    return c.json({ groupId: jsonId(groupId), userIds });
+    const users = await operations.store.usersOfGroup(groupId, operations.live);
+    return c.json({ groupId: jsonId(groupId), userIds: users.map(jsonId).sort(ascending) });
+  });
+  addReadRoutes(app, operations, closing);
+  addCommandRoutes(app, operations);
+
+  app.openAPIRegistry.registerComponent("securitySchemes", "apiKey", {
+    type: "http",
+    scheme: "bearer",
+    description: "GRU_STAT_API_KEY of the stat; without one no key is asked for",
+  });
+  app.doc31("/openapi.json", {
+    openapi: "3.1.0",
+    info: {
+      title: "Gru stat",
+      version,
+      description: "Who is online where, and what can be done about it.",
+    },
   });
 
-  for (const path of ["/", "/getGroupStat"]) {
-    app.all(path, (c) => {
-      const message = `${c.req.method} ${path}: only GET is served`;
-      return refuse(405, "method_not_allowed", message, { allow: "GET, HEAD" });
-    });
-  }
-
+  refuseOtherMethods(app);
   app.notFound((c) => refuse(404, "not_found", `${c.req.path}: no such route`));
-
   app.onError((error, c) => {
-    if (error instanceof RpcError) {
-      return refuse(rpcStatus[error.code], error.code, error.message);
+    if (error instanceof RpcError && error.code !== "internal") return refuseRpc(error);
+    if (error instanceof HTTPException) {
+      return refuse(error.status, "invalid_argument", `the body: ${error.message}`);
     }
     log.error("{method} {path} failed: {error}", { method: c.req.method, path: c.req.path, error });
     return refuse(500, "internal", "The request failed");
   });
-
   return app;
 }
 
-function refuse(status: number, code: string, message: string, headers = {}): Response {
-  return Response.json({ error: { code, message } }, { status, headers });
+function refuseOtherMethods(app: OpenAPIHono): void {
+  const methods = new Map<string, Set<string>>();
+  for (const { path, method } of app.routes) {
+    if (method === "ALL") continue;
+    const known = methods.getOrInsertComputed(path, () => new Set());
+    known.add(method);
+    if (method === "GET") known.add("HEAD");
+  }
+  for (const [path, known] of methods) {
+    const allow = [...known].sort().join(", ");
+    app.all(path, (c) => {
+      const message = `${c.req.method} ${c.req.path}: only ${allow} is served`;
+      return refuse(405, "method_not_allowed", message, { allow });
+    });
+  }
+}
+
+/** Takes the same time whatever is given. */
+function comparison(secret: string): (given: string) => boolean {
+  const hash = (text: string): Buffer => createHash("sha256").update(text).digest();
+  const expected = hash(secret);
+  return (given) => timingSafeEqual(hash(given), expected);
 }
 
 /** As Gru gave ids: a JSON number, unless it is none or one that a JSON number cannot hold. */

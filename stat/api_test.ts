@@ -1,10 +1,24 @@
 import assert from "node:assert/strict";
 import { logger } from "@gru/shared/log";
-import { RpcError } from "@gru/shared/rpc/contract";
+import type { RpcClient } from "@gru/shared/rpc/client";
+import { defineContract, RpcError } from "@gru/shared/rpc/contract";
+import { localClient } from "@gru/shared/rpc/local";
+import type { SpearContract } from "@gru/spear/contract";
 import { createApi } from "./api.ts";
+import { MemoryStore } from "./store_memory.ts";
+import { Operations } from "./operations.ts";
 
-function api(usersOfGroup: (groupId: string) => Promise<string[]>) {
-  return createApi({ usersOfGroup, log: logger("stat") });
+function api(usersOfGroup: (groupId: string) => Promise<string[]>, apiKey?: string) {
+  const store = Object.assign(new MemoryStore(), { usersOfGroup });
+  const spears = localClient(defineContract("spear", {}), {}) as unknown as RpcClient<
+    SpearContract
+  >;
+  return createApi({
+    operations: new Operations({ store, spears, instances: () => [] }),
+    apiKey,
+    closing: new AbortController().signal,
+    log: logger("stat"),
+  });
 }
 
 const nobody = api(() => Promise.resolve([]));
@@ -70,5 +84,44 @@ Deno.test("createApi welcomes at / and refuses other routes and methods in one s
     assert.equal(response.headers.get("allow"), "GET, HEAD");
     assert.deepEqual((await errorOf(response)).slice(0, 2), [405, "method_not_allowed"]);
     assert.equal((await nobody.request(path, { method: "HEAD" })).status, 200);
+  }
+});
+
+Deno.test("createApi wants its key everywhere but on Gru's route, the welcome and the document", async () => {
+  const app = api(() => Promise.resolve([]), "k\u00e9y");
+  for (const path of ["/", "/getGroupStat?groupId=1", "/openapi.json"]) {
+    assert.equal((await app.request(path)).status, 200, path);
+  }
+  const given = ["", "Bearer", "Bearer wrong", "Basic k\u00e9y", "Bearer k\u00e9y2", "k\u00e9y"];
+  for (const authorization of given) {
+    for (const path of ["/bans", "/no/such/route"]) {
+      const response = await app.request(path, { headers: { authorization } });
+      assert.equal(response.headers.get("www-authenticate"), "Bearer");
+      assert.deepEqual((await errorOf(response)).slice(0, 2), [401, "unauthenticated"]);
+    }
+  }
+  const right = await app.request("/bans", { headers: { authorization: "bearer k\u00e9y" } });
+  assert.deepEqual(await right.json(), { bans: [] });
+});
+
+Deno.test("createApi refuses a body that is too large, no JSON, or of another type", async () => {
+  const post = (body: string, type = "application/json") =>
+    nobody.request("/broadcast", {
+      method: "POST",
+      body,
+      headers: { "content-type": type, "content-length": `${body.length}` },
+    });
+  const large = await post(JSON.stringify({ content: "x".repeat(4_200_000) }));
+  assert.deepEqual((await errorOf(large)).slice(0, 2), [413, "too_large"]);
+  for (
+    const [body, type, status] of [
+      ["{", "application/json", 400],
+      ["", "application/json", 400],
+      ['{"content":"x"}', "text/plain", 415],
+    ] as const
+  ) {
+    const [found, code, message] = await errorOf(await post(body, type));
+    assert.deepEqual([found, code], [status, "invalid_argument"]);
+    assert.match(message, /^the body: /);
   }
 });

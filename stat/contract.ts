@@ -1,6 +1,7 @@
 /** What stat offers to the other programs: who is online where. */
 import { z } from "zod";
 import { defineContract } from "@gru/shared/rpc/contract";
+import { banSchema } from "@gru/spear/contract";
 
 /** A node, a session, a group or a user. Text that UTF-8 cannot hold would come back as other text. */
 export const nameSchema = z.string().min(1).max(256).refine((name) => name.isWellFormed(), {
@@ -13,6 +14,18 @@ const members = z.strictObject({
   left: z.array(name),
 });
 
+/** How busy a node is: averages over the last ten seconds. */
+export const loadSchema = z.strictObject({
+  /** Messages that clients and business systems sent by way of this node. */
+  acceptedPerSecond: z.number().min(0),
+  /** Messages to connections: one for each that was due it. */
+  deliveredPerSecond: z.number().min(0),
+  /** Resident. */
+  memoryBytes: z.number().int().min(0),
+});
+
+export type Load = z.output<typeof loadSchema>;
+
 /**
  * What changed on one spear since its last report. `session` is new at every start of a spear, `version` goes
  * up by one with every report of a session. A report with `full` holds everything (all of it `joined`) and
@@ -24,6 +37,7 @@ export const reportSchema = z.strictObject({
   version: z.number().int().min(1),
   full: z.boolean(),
   connections: z.number().int().min(0),
+  load: loadSchema,
   /** Users whose first connection to this node came, or whose last one went. */
   users: z.strictObject({ joined: z.array(name), left: z.array(name) }),
   groups: z.array(members),
@@ -52,6 +66,12 @@ export const statContract = defineContract("stat", {
   nodesOfUser: {
     input: z.strictObject({ userId: name }),
     output: z.object({ nodes: z.array(name) }),
+    idempotent: true,
+  },
+  /** All that hold now. */
+  bans: {
+    input: z.strictObject({}),
+    output: z.object({ bans: z.array(banSchema) }),
     idempotent: true,
   },
   getServiceVersion: {

@@ -1,17 +1,20 @@
 /** The stat program: who is online where, as spears report it, for programs over RPC and for others over HTTP. */
 import { z } from "zod";
-import { secret } from "@gru/shared/config";
+import { ConfigError, secret } from "@gru/shared/config";
 import type { Logger } from "@gru/shared/log";
 import { Counter } from "@gru/shared/metrics";
-import { type NodeOverrides, nodeShape, openNode, version } from "@gru/shared/node";
+import { isLoopback, type NodeOverrides, nodeShape, openNode, version } from "@gru/shared/node";
+import type { Instance } from "@gru/shared/registry";
 import type { Handlers } from "@gru/shared/rpc/contract";
 import { serveContract } from "@gru/shared/rpc/server";
-import { spearService } from "@gru/spear/contract";
+import { spearContract, spearService } from "@gru/spear/contract";
 import { createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
+import { Operations } from "./operations.ts";
+import { sampleUntilDisposed } from "./rates.ts";
 import { MemoryStore } from "./store_memory.ts";
 import { openRedisStore } from "./store_redis.ts";
-import type { LiveNodes, StatStore } from "./store.ts";
+import type { StatStore } from "./store.ts";
 
 export const statSchema = z.strictObject({
   ...nodeShape,
@@ -21,6 +24,7 @@ export const statSchema = z.strictObject({
     error: "expected memory: or redis://host:port[/database], without a password",
   }).describe("where the state is: redis://host:port[/database], or memory: for one stat alone"),
   redisPassword: secret("GRU_REDIS_PASSWORD").describe("Redis password"),
+  apiKey: secret("GRU_STAT_API_KEY").describe("what callers of the HTTP API must show"),
 });
 
 export type StatConfig = z.output<typeof statSchema>;
@@ -38,21 +42,25 @@ const sweepMs = 1000;
 
 /**
  * Resolves when the node is announced.
- * @throws RegistryUnavailableError, NameTakenError, RpcError `unavailable` when Redis cannot be reached.
+ * @throws ConfigError without an API key where others could call; RegistryUnavailableError, NameTakenError, RpcError `unavailable` when Redis cannot be reached.
  */
 export async function startStat(config: StatConfig, overrides: NodeOverrides = {}): Promise<Stat> {
+  if (config.apiKey === undefined && !isLoopback(config.host)) {
+    throw new ConfigError(
+      `stat: host: is ${config.host}, which other machines can reach; set the environment variable GRU_STAT_API_KEY`,
+    );
+  }
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode("stat", config, overrides));
   const { log, metrics, registry } = node;
   const store = stack.use(await openStore(config, log));
 
-  let live: LiveNodes = new Set();
-  stack.use(
-    await registry.watch(spearService, ({ instances }) => {
-      live = new Set(instances.map(({ name }) => name));
-    }),
-  );
+  let instances: readonly Instance[] = [];
+  stack.use(await registry.watch(spearService, (view) => instances = view.instances));
+  const spears = stack.use(await node.connect(spearContract));
+  const operations = new Operations({ store, spears, instances: () => instances });
   stack.use(sweepUntilDisposed(store, log));
+  stack.use(sampleUntilDisposed(store, () => operations.live, log));
 
   const reports = new Counter({
     name: "gru_stat_reports_total",
@@ -66,18 +74,25 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
       reports.inc({ result: answer.resync ? "resync" : report.full ? "full" : "changes" });
       return answer;
     },
-    usersOfGroup: async ({ groupId }) => ({ userIds: await store.usersOfGroup(groupId, live) }),
-    nodesOfUser: async ({ userId }) => ({ nodes: await store.nodesOfUser(userId, live) }),
+    usersOfGroup: async ({ groupId }) => ({
+      userIds: await store.usersOfGroup(groupId, operations.live),
+    }),
+    nodesOfUser: async ({ userId }) => ({
+      nodes: await store.nodesOfUser(userId, operations.live),
+    }),
+    bans: async () => ({ bans: await store.bans(Date.now()) }),
     getServiceVersion: () => ({ version }),
   };
 
   const ready = () => ({ store: store.ready });
   const services = [serveContract(statContract, handlers)];
   const server = stack.use(await node.serve({ port: config.port, services, ready }));
-  const api = createApi({ usersOfGroup: (groupId) => store.usersOfGroup(groupId, live), log });
+  const closing = new AbortController();
+  const api = createApi({ operations, apiKey: config.apiKey, closing: closing.signal, log });
   const http = stack.use(
     await node.serve({ port: config.httpPort, app: (request) => api.fetch(request), ready }),
   );
+  stack.defer(() => closing.abort());
   stack.use(await node.announce({ rpc: server.address, http: http.address }));
 
   const owned = stack.move();

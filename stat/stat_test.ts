@@ -35,6 +35,7 @@ function register(registry: Registry, name: string): Promise<Registration> {
 function report(node: string, version: number, full: boolean, ...joined: string[]) {
   const report: Report = {
     ...{ node, session: "s", version, full, connections: joined.length },
+    load: { acceptedPerSecond: 0, deliveredPerSecond: 0, memoryBytes: 0 },
     users: { joined, left: [] },
     groups: [{ groupId: "10", joined, left: [] }],
   };

@@ -2,7 +2,8 @@
  * Who is online where. Engines: `store_memory.ts` (one process) and `store_redis.ts` (shared by any number of
  * stats); both pass `store_conformance.ts`.
  */
-import type { Report } from "./contract.ts";
+import type { Ban } from "@gru/spear/contract";
+import type { Load, Report } from "./contract.ts";
 
 /** Names of the nodes that are alive, as the registry says. What is stored of any other node is not read. */
 export type LiveNodes = ReadonlySet<string>;
@@ -14,6 +15,34 @@ export interface NodeCounts {
   readonly users: number;
   /** Groups that have a member on the node. */
   readonly groups: number;
+  readonly load: Load;
+}
+
+/** What {@linkcode StatStore.page} goes through. */
+export type Listing =
+  | { readonly of: "users" }
+  | { readonly of: "groups" }
+  | { readonly of: "users of a group"; readonly groupId: string };
+
+export interface PageOptions {
+  /** Only names that begin with it. */
+  readonly prefix: string;
+  /** Only names behind it; "" for the first page. */
+  readonly after: string;
+  readonly limit: number;
+}
+
+export interface Found {
+  readonly name: string;
+  /** The nodes it is on, sorted; of a group with its number of users there, else 0. */
+  readonly nodes: readonly { readonly node: string; readonly users: number }[];
+}
+
+/** The whole cluster at one moment. */
+export interface Sample {
+  /** Unix milliseconds, a multiple of the period. */
+  readonly at: number;
+  readonly nodes: readonly NodeCounts[];
 }
 
 /**
@@ -44,11 +73,38 @@ export interface StatStore extends AsyncDisposable {
   /** Sorted. */
   nodesOfUser(userId: string, live: LiveNodes): Promise<string[]>;
 
+  /**
+   * The first `limit` names of the live nodes, each once, by code points. Costs what it gives, times the nodes; the
+   * memory engine looks at each name once.
+   */
+  page(listing: Listing, live: LiveNodes, options: PageOptions): Promise<Found[]>;
+
+  /** The live nodes that a group has users on, sorted, with how many. */
+  nodesOfGroup(
+    groupId: string,
+    live: LiveNodes,
+  ): Promise<{ readonly node: string; readonly users: number }[]>;
+
   /** Of the nodes that have reported, sorted by name. */
   counts(live: LiveNodes): Promise<NodeCounts[]>;
 
   /** Ends the node's time to live now. A node that goes on reporting comes back with its next report. */
   removeNode(node: string): Promise<void>;
+
+  /** Kept unless there is one of that moment already; those before `keepFrom` are let go. */
+  addSample(sample: Sample, keepFrom: number): Promise<void>;
+
+  /** From a moment on, ascending. */
+  samples(from: number): Promise<Sample[]>;
+
+  /** Replaces a ban of the same user or group. */
+  setBan(ban: Ban): Promise<void>;
+
+  /** False: there was none. */
+  liftBan(kind: Ban["kind"], id: string): Promise<boolean>;
+
+  /** All that hold at `now` (Unix milliseconds), the earliest to end first. Forgets those that are over. */
+  bans(now: number): Promise<Ban[]>;
 
   /**
    * Frees a bounded part of what nobody reads any more: nodes past their time to live, whoever served them,

@@ -1,8 +1,10 @@
 /** What every engine of the store must do. An engine's test registers each case under its own name. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import fc from "fast-check";
 import { waitFor } from "@gru/shared/testing";
 import type { Report } from "./contract.ts";
-import type { StatStore } from "./store.ts";
+import type { Listing, StatStore } from "./store.ts";
 import { checkHistories, type StoreUnderTest } from "./store_histories.ts";
 
 export interface StoreCase {
@@ -13,19 +15,28 @@ export interface StoreCase {
 /** Longer than any test. */
 const ttlMs = 600_000;
 
+const load = { acceptedPerSecond: 1.5, deliveredPerSecond: 20, memoryBytes: 3_000_000 };
+
 type Members = readonly (readonly [group: string, ...users: string[]])[];
 
 function full(node: string, session: string, version: number, groups: Members): Report {
   const users = [...new Set(groups.flatMap(([, ...users]) => users))];
   return {
-    ...{ node, session, version, full: true, connections: users.length },
+    ...{ node, session, version, full: true, connections: users.length, load },
     users: { joined: users, left: [] },
     groups: groups.map(([groupId, ...joined]) => ({ groupId, joined, left: [] })),
   };
 }
 
 function changes(report: Partial<Report> & Pick<Report, "node" | "session" | "version">): Report {
-  return { full: false, connections: 0, users: { joined: [], left: [] }, groups: [], ...report };
+  return {
+    full: false,
+    connections: 0,
+    load,
+    users: { joined: [], left: [] },
+    groups: [],
+    ...report,
+  };
 }
 
 async function group(store: StatStore, groupId: string, ...live: string[]): Promise<string[]> {
@@ -58,8 +69,8 @@ export const storeCases: readonly StoreCase[] = [
       assert.deepEqual(await store.nodesOfUser("2", new Set(["spear2"])), ["spear2"]);
       assert.deepEqual(await store.nodesOfUser("9", both), []);
       assert.deepEqual(await store.counts(both), [
-        { node: "spear1", connections: 2, users: 2, groups: 2 },
-        { node: "spear2", connections: 2, users: 2, groups: 1 },
+        { node: "spear1", connections: 2, users: 2, groups: 2, load },
+        { node: "spear2", connections: 2, users: 2, groups: 1, load },
       ]);
       assert.deepEqual(await store.counts(new Set()), []);
     },
@@ -84,7 +95,7 @@ export const storeCases: readonly StoreCase[] = [
       assert.deepEqual(await group(store, "11", "spear1"), []);
       assert.deepEqual(await store.nodesOfUser("1", new Set(["spear1"])), []);
       assert.deepEqual(await store.counts(new Set(["spear1"])), [
-        { node: "spear1", connections: 7, users: 3, groups: 1 },
+        { node: "spear1", connections: 7, users: 3, groups: 1, load },
       ]);
     },
   },
@@ -129,7 +140,7 @@ export const storeCases: readonly StoreCase[] = [
       await store.apply(full("spear1", "b", 1, []), ttlMs);
       assert.deepEqual(await group(store, "10", "spear1"), []);
       assert.deepEqual(await store.counts(live), [
-        { node: "spear1", connections: 0, users: 0, groups: 0 },
+        { node: "spear1", connections: 0, users: 0, groups: 0, load },
       ]);
     },
   },
@@ -198,7 +209,7 @@ export const storeCases: readonly StoreCase[] = [
       assert.equal((await store.usersOfGroup("all", live)).length, 2500);
       assert.deepEqual(await group(store, "of 4999", "spear1"), []);
       assert.deepEqual(await store.counts(live), [
-        { node: "spear1", connections: 0, users: 2500, groups: 2501 },
+        { node: "spear1", connections: 0, users: 2500, groups: 2501, load },
       ]);
     },
   },
@@ -275,9 +286,115 @@ export const storeCases: readonly StoreCase[] = [
       await Promise.all([store.apply(two, ttlMs), other.apply(two, ttlMs)]);
       while ((await store.sweep()).more);
       assert.deepEqual(await store.counts(new Set(["spear1"])), [
-        { node: "spear1", connections: 0, users: 1, groups: 100 },
+        { node: "spear1", connections: 0, users: 1, groups: 100, load },
       ]);
       assert.equal((await group(store, "g7", "spear1")).length, 30);
+    },
+  },
+  {
+    name: "page goes through names in the order of their code points, each once, with its nodes",
+    run: async (open) => {
+      await using test = await open();
+      const { store } = test;
+      await store.apply(full("spear1", "a", 1, [["10", "1", "2", "3"], ["11", "2"]]), ttlMs);
+      await store.apply(full("spear2", "b", 1, [["10", "2", "4"], ["9", "4"]]), ttlMs);
+      await store.apply(full("spear3", "c", 1, [["10", "5"]]), ttlMs);
+      const live = new Set(["spear1", "spear2"]);
+      const page = (listing: Listing, after: string, limit: number, prefix = "") =>
+        store.page(listing, live, { after, limit, prefix });
+      const at = (...nodes: string[]) => nodes.map((node) => ({ node, users: 0 }));
+      assert.deepEqual(await page({ of: "users" }, "", 2), [
+        { name: "1", nodes: at("spear1") },
+        { name: "2", nodes: at("spear1", "spear2") },
+      ]);
+      assert.deepEqual(await page({ of: "users" }, "2", 5), [
+        { name: "3", nodes: at("spear1") },
+        { name: "4", nodes: at("spear2") },
+      ]);
+      assert.deepEqual(await page({ of: "groups" }, "", 5, "1"), [
+        { name: "10", nodes: [{ node: "spear1", users: 3 }, { node: "spear2", users: 2 }] },
+        { name: "11", nodes: [{ node: "spear1", users: 1 }] },
+      ]);
+      assert.deepEqual(await page({ of: "users of a group", groupId: "10" }, "3", 5), [
+        { name: "4", nodes: at("spear2") },
+      ]);
+      assert.deepEqual(await page({ of: "users of a group", groupId: "none" }, "", 5), []);
+      assert.deepEqual(await store.nodesOfGroup("10", live), [
+        { node: "spear1", users: 3 },
+        { node: "spear2", users: 2 },
+      ]);
+      assert.deepEqual(await store.nodesOfGroup("none", live), []);
+    },
+  },
+  {
+    name: "pages of any names, with any prefix and size, together give what a naive search gives",
+    run: async (open) => {
+      const name = fc.string({
+        unit: fc.constantFrom(..."ab1", "我", "\u{1f600}", "\uffee"),
+        minLength: 1,
+        maxLength: 4,
+      });
+      await fc.assert(
+        fc.asyncProperty(
+          fc.uniqueArray(name, { maxLength: 40 }),
+          fc.string({ unit: fc.constantFrom("a", "1", "我"), maxLength: 2 }),
+          fc.integer({ min: 1, max: 7 }),
+          async (names, prefix, limit) => {
+            await using test = await open();
+            const [here, there] = [
+              names.filter((_, i) => i % 3 < 2),
+              names.filter((_, i) => i % 3 > 0),
+            ];
+            await test.store.apply(full("spear1", "a", 1, [["g", ...here]]), ttlMs);
+            await test.store.apply(full("spear2", "a", 1, [["g", ...there]]), ttlMs);
+            const live = new Set(["spear1", "spear2"]);
+            const found: string[] = [];
+            for (;;) {
+              const after = found.at(-1) ?? "";
+              const page = await test.store.page({ of: "users" }, live, { prefix, after, limit });
+              found.push(...page.map(({ name }) => name));
+              if (page.length < limit) break;
+            }
+            const expected = names.filter((name) => name.startsWith(prefix))
+              .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+            assert.deepEqual(found, expected);
+          },
+        ),
+        { numRuns: 30 },
+      );
+    },
+  },
+  {
+    name: "samples are kept once for each moment, and no longer than wanted",
+    run: async (open) => {
+      await using test = await open();
+      const { store, other } = test;
+      const nodes = [{ node: "spear1", connections: 1, users: 2, groups: 3, load }];
+      await store.addSample({ at: 2000, nodes }, 0);
+      await other.addSample({ at: 2000, nodes: [] }, 0);
+      await other.addSample({ at: 1000, nodes: [] }, 0);
+      assert.deepEqual(await store.samples(0), [{ at: 1000, nodes: [] }, { at: 2000, nodes }]);
+      assert.deepEqual(await store.samples(1001), [{ at: 2000, nodes }]);
+      await store.addSample({ at: 3000, nodes: [] }, 2000);
+      assert.deepEqual((await other.samples(0)).map(({ at }) => at), [2000, 3000]);
+    },
+  },
+  {
+    name: "bans hold for every stat until they are over or lifted",
+    run: async (open) => {
+      await using test = await open();
+      const { store, other } = test;
+      await store.setBan({ kind: "user", id: "5", reason: "old", until: 3000 });
+      await store.setBan({ kind: "user", id: "5", reason: "spam", until: 5000 });
+      await store.setBan({ kind: "group", id: "5", reason: "", until: 2000 });
+      assert.deepEqual(await other.bans(1000), [
+        { kind: "group", id: "5", reason: "", until: 2000 },
+        { kind: "user", id: "5", reason: "spam", until: 5000 },
+      ]);
+      assert.deepEqual((await store.bans(2000)).map(({ kind }) => kind), ["user"]);
+      assert.equal(await store.liftBan("group", "5"), false);
+      assert.equal(await other.liftBan("user", "5"), true);
+      assert.deepEqual(await store.bans(0), []);
     },
   },
   { name: "any history gives the same answers as a naive model", run: checkHistories },

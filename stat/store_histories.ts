@@ -144,6 +144,7 @@ async function tell(
   const told: Report = {
     ...{ node: how.node, session: `${spear.session}`, version: ++spear.version, full: isFull },
     connections: spear.now.size,
+    load: { acceptedPerSecond: 0, deliveredPerSecond: 0, memoryBytes: 0 },
     users: { joined: only(joined, undefined), left: only(left, undefined) },
     groups: groupIds.map((groupId) => (
       { groupId, joined: only(joined, groupId), left: only(left, groupId) }

@@ -1,7 +1,17 @@
 /** The state of one process, for a single stat beside its spears. */
 import { changesOf } from "./changes.ts";
-import type { Report } from "./contract.ts";
-import type { LiveNodes, NodeCounts, StatStore } from "./store.ts";
+import type { Ban } from "@gru/spear/contract";
+import type { Load, Report } from "./contract.ts";
+import { firstNames } from "./names.ts";
+import type {
+  Found,
+  Listing,
+  LiveNodes,
+  NodeCounts,
+  PageOptions,
+  Sample,
+  StatStore,
+} from "./store.ts";
 
 interface NodeState {
   readonly session: string;
@@ -9,6 +19,7 @@ interface NodeState {
   readonly groups: Map<string, Set<string>>;
   version: number;
   connections: number;
+  load: Load;
   /** On the clock of `performance.now()`. */
   expiresAt: number;
 }
@@ -16,6 +27,8 @@ interface NodeState {
 export class MemoryStore implements StatStore {
   readonly ready = true;
   readonly #nodes = new Map<string, NodeState>();
+  readonly #bans = new Map<string, Ban>();
+  #samples: Sample[] = [];
 
   async apply(report: Report, ttlMs: number): Promise<{ resync: boolean }> {
     const known = this.#nodes.get(report.node);
@@ -33,6 +46,7 @@ export class MemoryStore implements StatStore {
         groups: new Map(),
         version: 0,
         connections: 0,
+        load: report.load,
         expiresAt,
       };
       this.#nodes.set(report.node, state);
@@ -50,6 +64,7 @@ export class MemoryStore implements StatStore {
     }
     state.version = report.version;
     state.connections = report.connections;
+    state.load = report.load;
     state.expiresAt = expiresAt;
     return { resync: false };
   }
@@ -66,18 +81,71 @@ export class MemoryStore implements StatStore {
     return this.#live(live).filter(([, state]) => state.users.has(userId)).map(([node]) => node);
   }
 
+  async page(listing: Listing, live: LiveNodes, options: PageOptions): Promise<Found[]> {
+    const nodes = this.#live(live);
+    const pages = nodes.map(([node, state]) => {
+      const names = listing.of === "users of a group"
+        ? state.groups.get(listing.groupId) ?? []
+        : state[listing.of].keys();
+      return { node, names: firstNames(names, options) };
+    });
+    const all = new Set(pages.flatMap(({ names }) => names));
+    return firstNames(all, options).map((name) => ({
+      name,
+      nodes: nodes.flatMap(([node, { users, groups }]) => {
+        if (listing.of === "groups") {
+          const members = groups.get(name);
+          return members === undefined ? [] : [{ node, users: members.size }];
+        }
+        const found = listing.of === "users" ? users : groups.get(listing.groupId);
+        return found?.has(name) ? [{ node, users: 0 }] : [];
+      }),
+    }));
+  }
+
+  async nodesOfGroup(groupId: string, live: LiveNodes): Promise<{ node: string; users: number }[]> {
+    return this.#live(live).flatMap(([node, { groups }]) => {
+      const members = groups.get(groupId);
+      return members === undefined ? [] : [{ node, users: members.size }];
+    });
+  }
+
   async counts(live: LiveNodes): Promise<NodeCounts[]> {
-    return this.#live(live).map(([node, { connections, users, groups }]) => ({
+    return this.#live(live).map(([node, { connections, users, groups, load }]) => ({
       node,
       connections,
       users: users.size,
       groups: groups.size,
+      load,
     }));
   }
 
   async removeNode(node: string): Promise<void> {
     const state = this.#nodes.get(node);
     if (state !== undefined) state.expiresAt = -Infinity;
+  }
+
+  async addSample(sample: Sample, keepFrom: number): Promise<void> {
+    const kept = this.#samples.filter(({ at }) => at >= keepFrom);
+    if (!kept.some(({ at }) => at === sample.at)) kept.push(sample);
+    this.#samples = kept.sort((a, b) => a.at - b.at);
+  }
+
+  async samples(from: number): Promise<Sample[]> {
+    return this.#samples.filter(({ at }) => at >= from);
+  }
+
+  async setBan(ban: Ban): Promise<void> {
+    this.#bans.set(`${ban.kind} ${ban.id}`, ban);
+  }
+
+  async liftBan(kind: Ban["kind"], id: string): Promise<boolean> {
+    return this.#bans.delete(`${kind} ${id}`);
+  }
+
+  async bans(now: number): Promise<Ban[]> {
+    for (const [key, { until }] of this.#bans) if (until <= now) this.#bans.delete(key);
+    return [...this.#bans.values()].sort((a, b) => a.until - b.until);
   }
 
   async sweep(): Promise<{ more: boolean }> {

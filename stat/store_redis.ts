@@ -2,26 +2,45 @@
  * The state in Redis, shared by any number of stats.
  *
  * Keys, `<place>` being `<random>:<node>`, a new one for every full report:
- * - `gru_stat_node:<node>` hash: session, version, place, connections
+ * - `gru_stat_node:<node>` hash: session, version, place, connections, load
  * - `user_count:<node>` string: distinct users; expires with the node's time to live, and the node with it
- * - `gru_stat:<place>_<groupId>` set of user ids
- * - `gru_stat_groups:<place>` set: the groups that have such a set
- * - `gru_stat_users:<place>` set: the users of the node
+ * - `gru_stat:<place>_<groupId>` the users of a group
+ * - `gru_stat_groups:<place>` the groups that have such a key
+ * - `gru_stat_users:<place>` the users of the node
  * - `gru_stat_nodes` sorted set: node → when it expires; `gru_stat_garbage` sorted set: place → when to sweep it
+ * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` hash: `user 5` → ban
+ *
+ * The three kinds of names are sorted sets with no scores, which Redis keeps in the order of the names: a page of them is
+ * found without going through those before it.
  *
  * Gru kept a group under `gru_stat:<node>_<groupId>`. The place stands for the node here so that a large full
  * report can come in pieces and then be switched to in one step. Scripts find the place in the node's hash, thus
  * use keys that they do not declare: right for one Redis with replicas, not for Redis Cluster.
  */
+import { Buffer } from "node:buffer";
 import { Redis } from "ioredis";
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Logger } from "@gru/shared/log";
 import { type Change, changesOf } from "./changes.ts";
+import type { Ban } from "@gru/spear/contract";
 import type { Report } from "./contract.ts";
-import type { LiveNodes, NodeCounts, StatStore } from "./store.ts";
+import { compareNames } from "./names.ts";
+import type {
+  Found,
+  Listing,
+  LiveNodes,
+  NodeCounts,
+  PageOptions,
+  Sample,
+  StatStore,
+} from "./store.ts";
+import bansScript from "./lua/bans.lua" with { type: "text" };
 import countsScript from "./lua/counts.lua" with { type: "text" };
+import nodesOfGroupScript from "./lua/nodes_of_group.lua" with { type: "text" };
 import nodesOfUserScript from "./lua/nodes_of_user.lua" with { type: "text" };
+import pageScript from "./lua/page.lua" with { type: "text" };
 import reportScript from "./lua/report.lua" with { type: "text" };
+import sampleScript from "./lua/sample.lua" with { type: "text" };
 import sweepScript from "./lua/sweep.lua" with { type: "text" };
 import usersOfGroupScript from "./lua/users_of_group.lua" with { type: "text" };
 
@@ -43,7 +62,13 @@ interface Scripts {
   gruReport(...args: (string | number)[]): Promise<"done" | "more" | "resync" | "lost">;
   gruUsersOfGroup(...args: (string | number)[]): Promise<[whole: 0 | 1, found: string[]]>;
   gruNodesOfUser(...args: (string | number)[]): Promise<number[]>;
-  gruCounts(...args: (string | number)[]): Promise<[number, number, number, number][]>;
+  gruCounts(...args: (string | number)[]): Promise<[number, number, number, number, string][]>;
+  gruPage(
+    ...args: (string | number | Buffer)[]
+  ): Promise<[n: number, names: (string | number)[]][]>;
+  gruNodesOfGroup(...args: (string | number)[]): Promise<[n: number, users: number][]>;
+  gruBans(...args: (string | number)[]): Promise<string[]>;
+  gruSample(...args: (string | number)[]): Promise<1>;
   gruSweep(...args: (string | number)[]): Promise<0 | 1>;
 }
 
@@ -67,6 +92,10 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<StatSt
       gruUsersOfGroup: { lua: usersOfGroupScript },
       gruNodesOfUser: { lua: nodesOfUserScript },
       gruCounts: { lua: countsScript },
+      gruPage: { lua: pageScript },
+      gruNodesOfGroup: { lua: nodesOfGroupScript },
+      gruBans: { lua: bansScript, numberOfKeys: 1 },
+      gruSample: { lua: sampleScript, numberOfKeys: 1 },
       gruSweep: { lua: sweepScript, numberOfKeys: 2 },
     },
   }) as Redis & Scripts;
@@ -99,7 +128,7 @@ class RedisStore implements StatStore {
   }
 
   async apply(report: Report, ttlMs: number): Promise<{ resync: boolean }> {
-    const { node, session, version, connections } = report;
+    const { node, session, version, connections, load } = report;
     const pieces = piecesOf(changesOf(report), this.#pieceSize);
     const place = report.full ? `${randomName()}:${node}` : "";
     for (const [i, piece] of pieces.entries()) {
@@ -109,7 +138,7 @@ class RedisStore implements StatStore {
         this.#redis.gruReport(
           ...[nodeKey(node), "gru_stat_nodes", countKey(node), "gru_stat_garbage"],
           ...[node, session, version, connections, ttlMs, place, first, last, uploadMs],
-          this.#replacedMs,
+          ...[this.#replacedMs, JSON.stringify(load)],
           ...piece,
         ));
       if (answer === "lost") {
@@ -128,7 +157,7 @@ class RedisStore implements StatStore {
       );
       if (whole === 1) return found;
       // A large union would hold Redis up; single sets are read fast.
-      const sets = await Promise.all(found.map((key) => this.#redis.smembers(key)));
+      const sets = await Promise.all(found.map((key) => this.#redis.zrange(key, "0", "-1")));
       return [...new Set(sets.flat())];
     });
   }
@@ -142,11 +171,42 @@ class RedisStore implements StatStore {
     return found.map((n) => nodes[n - 1] ?? "");
   }
 
+  async page(listing: Listing, live: LiveNodes, options: PageOptions): Promise<Found[]> {
+    const { nodes, keys } = keysOf(live);
+    const ofGroup = listing.of === "users of a group";
+    const pages = await reach("read a page", () =>
+      this.#redis.gruPage(
+        ...[keys.length, ...keys, ofGroup ? "group" : listing.of, ofGroup ? listing.groupId : ""],
+        ...lexRange(options),
+        options.limit,
+      ));
+    const found = new Map<string, { node: string; users: number }[]>();
+    for (const [n, names] of pages) {
+      const step = listing.of === "groups" ? 2 : 1;
+      for (let i = 0; i < names.length; i += step) {
+        const users = step === 2 ? Number(names[i + 1]) : 0;
+        found.getOrInsertComputed(String(names[i]), () => [])
+          .push({ node: nodes[n - 1] ?? "", users });
+      }
+    }
+    return [...found].map(([name, nodes]) => ({ name, nodes }))
+      .sort((a, b) => compareNames(a.name, b.name)).slice(0, options.limit);
+  }
+
+  async nodesOfGroup(groupId: string, live: LiveNodes): Promise<{ node: string; users: number }[]> {
+    const { nodes, keys } = keysOf(live);
+    const found = await reach(
+      "find a group",
+      () => this.#redis.gruNodesOfGroup(keys.length, ...keys, groupId),
+    );
+    return found.map(([n, users]) => ({ node: nodes[n - 1] ?? "", users }));
+  }
+
   async counts(live: LiveNodes): Promise<NodeCounts[]> {
     const { nodes, keys } = keysOf(live);
     const found = await reach("count", () => this.#redis.gruCounts(keys.length, ...keys));
-    return found.map(([n, connections, users, groups]) => (
-      { node: nodes[n - 1] ?? "", connections, users, groups }
+    return found.map(([n, connections, users, groups, load]) => (
+      { node: nodes[n - 1] ?? "", connections, users, groups, load: JSON.parse(load) }
     ));
   }
 
@@ -155,6 +215,42 @@ class RedisStore implements StatStore {
       await this.#redis.zadd("gru_stat_nodes", "XX", 0, node);
       await this.#redis.del(countKey(node));
     });
+  }
+
+  async addSample(sample: Sample, keepFrom: number): Promise<void> {
+    const text = JSON.stringify(sample);
+    await reach(
+      "keep a sample",
+      () => this.#redis.gruSample("gru_stat_samples", sample.at, text, keepFrom),
+    );
+  }
+
+  async samples(from: number): Promise<Sample[]> {
+    const found = await reach(
+      "read samples",
+      () => this.#redis.zrangebyscore("gru_stat_samples", from, "+inf"),
+    );
+    return found.map((text) => JSON.parse(text));
+  }
+
+  async setBan(ban: Ban): Promise<void> {
+    await reach(
+      "keep a ban",
+      () => this.#redis.hset("gru_stat_bans", `${ban.kind} ${ban.id}`, JSON.stringify(ban)),
+    );
+  }
+
+  async liftBan(kind: Ban["kind"], id: string): Promise<boolean> {
+    const lifted = await reach(
+      "lift a ban",
+      () => this.#redis.hdel("gru_stat_bans", `${kind} ${id}`),
+    );
+    return lifted === 1;
+  }
+
+  async bans(now: number): Promise<Ban[]> {
+    const holding = await reach("read bans", () => this.#redis.gruBans("gru_stat_bans", now));
+    return holding.map((text): Ban => JSON.parse(text)).sort((a, b) => a.until - b.until);
   }
 
   async sweep(): Promise<{ more: boolean }> {
@@ -199,6 +295,12 @@ function piecesOf(changes: readonly Change[], size: number): string[][] {
 function keysOf(live: LiveNodes): { nodes: string[]; keys: string[] } {
   const nodes = [...live].sort();
   return { nodes, keys: nodes.flatMap((node) => [nodeKey(node), countKey(node)]) };
+}
+
+/** The lowest and the highest name, as Redis takes them. Names are UTF-8, in which there is no byte 255. */
+function lexRange({ prefix, after }: PageOptions): [string | Buffer, string | Buffer] {
+  const low = after === "" || compareNames(after, prefix) < 0 ? `[${prefix}` : `(${after}`;
+  return [low, prefix === "" ? "+" : Buffer.concat([Buffer.from(`(${prefix}`), Buffer.of(255)])];
 }
 
 function nodeKey(node: string): string {

@@ -17,6 +17,7 @@ const live = new Set(["spear1"]);
 function report(version: number, userIds: readonly string[], session = "a"): Report {
   return {
     ...{ node: "spear1", session, version, full: true, connections: userIds.length },
+    load: { acceptedPerSecond: 0, deliveredPerSecond: 0, memoryBytes: 0 },
     users: { joined: [...userIds], left: [] },
     groups: userIds.map((userId) => ({ groupId: `g${userId}`, joined: [userId], left: [] })),
   };
@@ -115,7 +116,7 @@ serverTest({
       redis.eval(
         ...[reportScript, 4, "gru_stat_node:spear1", "gru_stat_nodes", "user_count:spear1"],
         ...["gru_stat_garbage", "spear1", "a", 2, 1, ttlMs, place],
-        ...[position === "first" ? 1 : 0, position === "last" ? 1 : 0, ttlMs, 0],
+        ...[position === "first" ? 1 : 0, position === "last" ? 1 : 0, ttlMs, 0, "{}"],
         ...["join", "g", 1, userId, "join", "", 1, userId],
       );
     await store.apply(report(1, ["1"]), ttlMs);

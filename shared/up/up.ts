@@ -39,7 +39,10 @@ export interface Up extends AsyncDisposable {
 
 export type UpAddress = "ticket" | "spear1" | "spear2" | "stat" | "idgen" | "minions";
 
-export async function startUp({ host, ports, log }: UpConfig): Promise<Up> {
+export async function startUp(
+  { host, ports, log }: UpConfig,
+  environment: (name: string) => string | undefined = Deno.env.get,
+): Promise<Up> {
   await using stack = new AsyncDisposableStack();
   const registry = stack.use(new MemoryRegistry());
 
@@ -55,6 +58,7 @@ export async function startUp({ host, ports, log }: UpConfig): Promise<Up> {
       program,
       schema,
       profiles: new URL(`../../${program}/profiles/`, import.meta.url),
+      environment,
       args: Object.entries(all).map(([key, value]) => `--${key}=${value}`),
     });
   }

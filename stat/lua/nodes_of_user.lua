@@ -4,7 +4,7 @@
 local found = {}
 for i = 1, #KEYS, 2 do
   local place = redis.call('EXISTS', KEYS[i + 1]) == 1 and redis.call('HGET', KEYS[i], 'place')
-  if place and redis.call('SISMEMBER', 'gru_stat_users:' .. place, ARGV[1]) == 1 then
+  if place and redis.call('ZSCORE', 'gru_stat_users:' .. place, ARGV[1]) then
     found[#found + 1] = (i + 1) / 2
   end
 end

@@ -15,8 +15,9 @@ end
 
 local place = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1)[1]
 if not place then return 0 end
-local groups = redis.call('SPOP', 'gru_stat_groups:' .. place, ARGV[1])
-for i, group in ipairs(groups) do groups[i] = 'gru_stat:' .. place .. '_' .. group end
+local popped = redis.call('ZPOPMIN', 'gru_stat_groups:' .. place, ARGV[1])
+local groups = {}
+for i = 1, #popped, 2 do groups[#groups + 1] = 'gru_stat:' .. place .. '_' .. popped[i] end
 if #groups > 0 then redis.call('UNLINK', unpack(groups)) end
 if #groups < tonumber(ARGV[1]) then
   redis.call('UNLINK', 'gru_stat_users:' .. place)

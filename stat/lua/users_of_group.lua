@@ -7,11 +7,11 @@ for i = 1, #KEYS, 2 do
   local place = redis.call('EXISTS', KEYS[i + 1]) == 1 and redis.call('HGET', KEYS[i], 'place')
   if place then
     local key = 'gru_stat:' .. place .. '_' .. ARGV[1]
-    local users = redis.call('SCARD', key)
+    local users = redis.call('ZCARD', key)
     if users > 0 then sets[#sets + 1] = key end
     size = size + users
   end
 end
 if size == 0 then return { 1, {} } end
 if size > tonumber(ARGV[2]) then return { 0, sets } end
-return { 1, redis.call('SUNION', unpack(sets)) }
+return { 1, redis.call('ZUNION', #sets, unpack(sets)) }

@@ -1,0 +1,67 @@
+/** How routes of the HTTP API are described, and the one shape of their errors. */
+import { createRoute, type z } from "@hono/zod-openapi";
+import { RpcError, rpcStatus } from "@gru/shared/rpc/contract";
+import { failure } from "./api_schemas.ts";
+
+export function refuse(status: number, code: string, message: string, headers = {}): Response {
+  return Response.json({ error: { code, message } }, { status, headers });
+}
+
+export function refuseRpc({ code, message }: RpcError): Response {
+  return refuse(rpcStatus[code], code, message);
+}
+
+/** `limit: expected number to be <=1000, is "5000"` */
+export function describeProblems(error: z.ZodError, value: unknown): string {
+  return error.issues.map((issue) => {
+    const path = issue.path.map(String);
+    if (issue.code === "unrecognized_keys") return `${issue.keys.join(", ")}: unknown field`;
+    const given = path.reduce<unknown>(
+      (at, key) => typeof at === "object" && at !== null ? Reflect.get(at, key) : undefined,
+      value,
+    );
+    const message = issue.message.replace(/^Invalid (input|option): |, received \w+$/g, "");
+    const text = given === undefined ? "is missing" : `is ${JSON.stringify(given)?.slice(0, 120)}`;
+    return `${path.join(".") || "the whole"}: ${message}, ${text}`;
+  }).join("; ");
+}
+
+function error(description: string) {
+  return { description, content: { "application/json": { schema: failure } } };
+}
+
+const errors = {
+  400: error("An argument is missing or not valid"),
+  401: error("The API key is missing or wrong"),
+  404: error("There is no such thing"),
+  411: error("The body's length is not told"),
+  413: error("The body is too large"),
+  415: error("The body is not said to be JSON"),
+  429: error("Too much is asked at once"),
+  500: error("A fault of ours"),
+  503: error("Redis, or a node that is needed, is out of reach; try again"),
+  504: error("A node did not answer in time"),
+};
+
+export function answers<T extends z.ZodType>(schema: T, description: string) {
+  return {
+    200: { description, content: { "application/json": { schema } } },
+    ...errors,
+  };
+}
+
+export function streams(description: string) {
+  return {
+    200: { description, content: { "text/event-stream": { schema: { type: "string" as const } } } },
+    ...errors,
+  };
+}
+
+export function body<T extends z.ZodType>(schema: T) {
+  return { content: { "application/json": { schema } }, required: true };
+}
+
+/** A route that wants the API key. */
+export function guarded<const R extends Parameters<typeof createRoute>[0]>(route: R) {
+  return createRoute({ security: [{ apiKey: [] }], ...route });
+}

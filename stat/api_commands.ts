@@ -1,0 +1,104 @@
+/** The routes of the HTTP API by which something is done. */
+import { type OpenAPIHono, z } from "@hono/zod-openapi";
+import { RpcError } from "@gru/shared/rpc/contract";
+import { answers, body, guarded } from "./api_answers.ts";
+import * as shape from "./api_schemas.ts";
+import type { Operations } from "./operations.ts";
+
+const inGroup = z.object({ groupId: shape.groupId });
+const inUser = z.object({ userId: shape.userId });
+const touched = "How many connections were touched";
+
+const routes = {
+  toGroup: guarded({
+    ...{ method: "post", path: "/groups/{groupId}/messages", tags: ["Groups"] },
+    summary: "Publish to a group",
+    request: { params: inGroup, headers: shape.idempotencyHeader, body: body(shape.outgoing) },
+    responses: answers(shape.position, "Accepted: it will reach every member"),
+  }),
+  toUser: guarded({
+    ...{ method: "post", path: "/users/{userId}/messages", tags: ["Users"] },
+    summary: "Publish to a user",
+    request: { params: inUser, headers: shape.idempotencyHeader, body: body(shape.outgoing) },
+    responses: answers(shape.position, "Accepted: it will reach all connections of the user"),
+  }),
+  broadcast: guarded({
+    ...{ method: "post", path: "/broadcast", tags: ["Cluster"], summary: "Tell everyone" },
+    description: "To every connection there is now; it is not kept for those who come later.",
+    request: { body: body(shape.outgoing) },
+    responses: answers(shape.broadcastResult, touched),
+  }),
+  kickUser: guarded({
+    ...{ method: "post", path: "/users/{userId}/kick", tags: ["Users"] },
+    summary: "Close all connections of a user",
+    request: { params: inUser, body: body(shape.kickWithBan) },
+    responses: answers(shape.touched, touched),
+  }),
+  kickGroup: guarded({
+    ...{ method: "post", path: "/groups/{groupId}/kick", tags: ["Groups"] },
+    summary: "Take all members, or one user, out of a group",
+    request: { params: inGroup, body: body(shape.kickFromGroup) },
+    responses: answers(shape.touched, touched),
+  }),
+  kickConnection: guarded({
+    ...{ method: "post", path: "/connections/{connectionId}/kick", tags: ["Users"] },
+    summary: "Close one connection",
+    request: {
+      params: z.object({ connectionId: z.string().min(1).max(256) }),
+      body: body(shape.kick),
+    },
+    responses: answers(shape.touched, touched),
+  }),
+  drain: guarded({
+    ...{ method: "post", path: "/nodes/{node}/drain", tags: ["Nodes"], summary: "Empty a node" },
+    description: "Its clients are asked to move; new ones go elsewhere until it is restarted.",
+    request: { params: z.object({ node: shape.node }), body: body(shape.drainRequest) },
+    responses: answers(shape.drainResult, "It has begun"),
+  }),
+  lift: guarded({
+    ...{ method: "delete", path: "/bans/{kind}/{id}", tags: ["Bans"], summary: "Lift a ban" },
+    description: "Known to every node within a few seconds.",
+    request: { params: z.object({ kind: shape.banKind, id: z.string().min(1).max(256) }) },
+    responses: answers(z.object({ lifted: z.literal(true) }).openapi("Lifted"), "It is lifted"),
+  }),
+} as const;
+
+export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
+  app.openapi(routes.toGroup, async (c) => {
+    const target = { kind: "group", id: c.req.valid("param").groupId } as const;
+    const key = c.req.valid("header")["idempotency-key"];
+    return c.json(await operations.publish(target, c.req.valid("json"), key), 200);
+  });
+  app.openapi(routes.toUser, async (c) => {
+    const target = { kind: "user", id: c.req.valid("param").userId } as const;
+    const key = c.req.valid("header")["idempotency-key"];
+    return c.json(await operations.publish(target, c.req.valid("json"), key), 200);
+  });
+  app.openapi(
+    routes.broadcast,
+    async (c) => c.json(await operations.broadcast(c.req.valid("json")), 200),
+  );
+  app.openapi(routes.kickUser, async (c) => {
+    const { reason, banMs } = c.req.valid("json");
+    return c.json(await operations.kickUser(c.req.valid("param").userId, reason, banMs), 200);
+  });
+  app.openapi(
+    routes.kickGroup,
+    async (c) =>
+      c.json(await operations.kickGroup(c.req.valid("param").groupId, c.req.valid("json")), 200),
+  );
+  app.openapi(routes.kickConnection, async (c) => {
+    const { connectionId } = c.req.valid("param");
+    const { reason } = c.req.valid("json");
+    return c.json(await operations.kickConnection(connectionId, reason), 200);
+  });
+  app.openapi(routes.drain, async (c) => {
+    const { overMs } = c.req.valid("json");
+    return c.json(await operations.drain(c.req.valid("param").node, overMs), 200);
+  });
+  app.openapi(routes.lift, async (c) => {
+    const { kind, id } = c.req.valid("param");
+    if (await operations.store.liftBan(kind, id)) return c.json({ lifted: true as const }, 200);
+    throw new RpcError("not_found", `id: ${kind} ${id} is not banned`);
+  });
+}

@@ -1,0 +1,217 @@
+/** What the HTTP API does: reads of the store, and commands that the spears carry out. */
+import type { Instance } from "@gru/shared/registry";
+import type { RpcClient } from "@gru/shared/rpc/client";
+import { type Client, RpcError } from "@gru/shared/rpc/contract";
+import { type Ban, clientAddress, type SpearContract } from "@gru/spear/contract";
+import type { TargetOfCommand } from "@gru/spear/contract";
+import type { LiveNodes, NodeCounts, StatStore } from "./store.ts";
+
+export interface OperationsOptions {
+  readonly store: StatStore;
+  readonly spears: RpcClient<SpearContract>;
+  /** The spears that are alive. */
+  readonly instances: () => readonly Instance[];
+}
+
+export interface Failure {
+  readonly node: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** A command that reached only some of its nodes is not undone: what failed is told. */
+export interface Touched {
+  readonly connections: number;
+  readonly nodes: { readonly node: string; readonly connections: number }[];
+  readonly failed: Failure[];
+}
+
+/** A node that says nothing for so long is counted as failed; the others have answered by then. */
+const perNodeMs = 2000;
+
+export class Operations {
+  readonly store: StatStore;
+  readonly spears: RpcClient<SpearContract>;
+  readonly #instances: () => readonly Instance[];
+
+  constructor({ store, spears, instances }: OperationsOptions) {
+    this.store = store;
+    this.spears = spears;
+    this.#instances = instances;
+  }
+
+  get live(): LiveNodes {
+    return new Set(this.#instances().map(({ name }) => name));
+  }
+
+  /** @throws {RpcError} `not_found` */
+  requireNode(node: string): LiveNodes {
+    if (this.live.has(node)) return new Set([node]);
+    throw new RpcError("not_found", `node: no live spear is called ${node}`);
+  }
+
+  async nodes() {
+    const counts = new Map((await this.store.counts(this.live)).map((one) => [one.node, one]));
+    return this.#instances().map(({ name, addresses, startedAt, meta }) => ({
+      node: name,
+      address: addresses[clientAddress] ?? null,
+      version: String(meta.version ?? ""),
+      startedAt,
+      uptimeMs: Math.max(0, Date.now() - startedAt),
+      draining: meta.draining === true,
+      reporting: counts.has(name),
+      ...flat(counts.get(name)),
+    }));
+  }
+
+  async placeOfUser(userId: string) {
+    const nodes = await this.store.nodesOfUser(userId, this.live);
+    const { answers, failed } = await this.#ask(
+      nodes,
+      (spear, options) => spear.connectionsOfUser({ userId }, options),
+    );
+    const found = answers.map(({ node, answer }) => ({ node, connections: answer.connections }))
+      .filter(({ connections }) => connections.length > 0);
+    return { userId, online: found.length > 0 || failed.length > 0, nodes: found, failed };
+  }
+
+  async presence(groupId: string) {
+    const [users, nodes] = await Promise.all([
+      this.store.usersOfGroup(groupId, this.live),
+      this.store.nodesOfGroup(groupId, this.live),
+    ]);
+    const { answers, failed } = await this.#ask(
+      nodes.map(({ node }) => node),
+      (spear, options) => spear.connectionsOfGroup({ groupId }, options),
+    );
+    const connections = new Map(answers.map(({ node, answer }) => [node, answer.connections]));
+    return {
+      groupId,
+      users: users.length,
+      connections: sum([...connections.values()]),
+      nodes: nodes.map((one) => ({ ...one, connections: connections.get(one.node) ?? 0 })),
+      failed,
+    };
+  }
+
+  async publish(
+    target: TargetOfCommand,
+    message: { readonly content: string; readonly fromId: string },
+    idempotencyKey: string | undefined,
+  ) {
+    return await this.spears.any.publish({
+      target,
+      ...message,
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    });
+  }
+
+  async broadcast(message: { readonly content: string; readonly fromId: string }) {
+    const { id } = await this.spears.any.nextId({});
+    const createTime = Date.now();
+    const touched = await this.#tell(
+      [...this.live],
+      (spear, options) => spear.broadcast({ id, createTime, ...message }, options),
+    );
+    return { id, ...touched };
+  }
+
+  /** All nodes are told: who came a moment ago is in no report yet. */
+  async kickUser(userId: string, reason: string, banMs: number | undefined): Promise<Touched> {
+    const until = await this.#ban("user", userId, reason, banMs);
+    return await this.#tell(
+      [...this.live],
+      (spear, options) => spear.kickUser({ userId, reason, ...until }, options),
+    );
+  }
+
+  async kickConnection(connectionId: string, reason: string): Promise<Touched> {
+    const node = connectionId.split(".")[0] ?? "";
+    const nodes = this.live.has(node) ? [node] : [];
+    const touched = await this.#tell(
+      nodes,
+      (spear, options) => spear.kickConnection({ connectionId, reason }, options),
+    );
+    if (touched.connections > 0) return touched;
+    throw new RpcError("not_found", `connectionId: there is no connection ${connectionId}`);
+  }
+
+  async kickGroup(
+    groupId: string,
+    options: { userId?: string | undefined; reason: string; banMs?: number | undefined },
+  ): Promise<Touched> {
+    const { userId, reason, banMs } = options;
+    const until = await this.#ban("group", groupId, reason, banMs);
+    const whom = userId === undefined ? {} : { userId };
+    return await this.#tell(
+      [...this.live],
+      (spear, options) => spear.kickGroup({ groupId, ...whom, reason, ...until }, options),
+    );
+  }
+
+  async drain(node: string, overMs: number | undefined) {
+    this.requireNode(node);
+    const request = overMs === undefined ? {} : { overMs };
+    return { node, ...await this.spears.at(node).drain(request) };
+  }
+
+  /** Kept before anyone is told: a node that is out of reach now learns of it when it is back. */
+  async #ban(
+    kind: Ban["kind"],
+    id: string,
+    reason: string,
+    banMs: number | undefined,
+  ): Promise<{ until?: number }> {
+    if (banMs === undefined) return {};
+    const until = Date.now() + banMs;
+    await this.store.setBan({ kind, id, reason, until });
+    return { until };
+  }
+
+  async #tell(
+    nodes: readonly string[],
+    call: (
+      spear: Client<SpearContract>,
+      options: { timeoutMs: number },
+    ) => Promise<{ connections: number }>,
+  ): Promise<Touched> {
+    const { answers, failed } = await this.#ask(nodes, call);
+    const touched = answers.map(({ node, answer }) => ({ node, connections: answer.connections }));
+    return { connections: sum(touched.map((one) => one.connections)), nodes: touched, failed };
+  }
+
+  /** Rejects when no node at all answers, as the first one did. */
+  async #ask<T>(
+    nodes: readonly string[],
+    call: (spear: Client<SpearContract>, options: { timeoutMs: number }) => Promise<T>,
+  ): Promise<{ answers: { node: string; answer: T }[]; failed: Failure[] }> {
+    const answers: { node: string; answer: T }[] = [];
+    const failures: { node: string; error: RpcError }[] = [];
+    await Promise.all(nodes.map(async (node) => {
+      try {
+        answers.push({ node, answer: await call(this.spears.at(node), { timeoutMs: perNodeMs }) });
+      } catch (error) {
+        if (!(error instanceof RpcError)) throw error;
+        failures.push({ node, error });
+      }
+    }));
+    const [first] = failures;
+    if (first !== undefined && answers.length === 0) throw first.error;
+    answers.sort((a, b) => a.node < b.node ? -1 : 1);
+    return {
+      answers,
+      failed: failures.map(({ node, error: { code, message } }) => ({ node, code, message })),
+    };
+  }
+}
+
+/** A node's counts in the API's shape; undefined: it has not reported. */
+export function flat(counts: NodeCounts | undefined) {
+  const { connections = 0, users = 0, groups = 0 } = counts ?? {};
+  const idle = { acceptedPerSecond: 0, deliveredPerSecond: 0, memoryBytes: 0 };
+  return { connections, users, groups, ...(counts?.load ?? idle) };
+}
+
+export function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
+}
