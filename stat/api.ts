@@ -45,7 +45,8 @@ export function createApi({ operations, apiKey, closing, log }: ApiOptions): Ope
     });
   }
   app.use(async (c, next) => {
-    if (c.req.raw.body === null) return await next();
+    // A body that is not said to be JSON is not read.
+    if (c.req.header("content-type") === undefined) return await next();
     const length = c.req.header("content-length");
     if (length === undefined) return refuse(411, "length_required", "content-length: missing");
     if (Number(length) <= bodyBytes) return await next();
