@@ -18,6 +18,7 @@ import { FanOut } from "./fanout.ts";
 import { Gateway } from "./gateway.ts";
 import { Hub } from "./hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
+import { startLoadTelling } from "./load_telling.ts";
 import { Presence } from "./presence.ts";
 import { startReporter } from "./reporter.ts";
 import { type Delta, Roster } from "./roster.ts";
@@ -126,7 +127,11 @@ export async function startSpear(
     return drain({ sessions: gateway.sessions, placesOf: others, drainMs: config.drainMs });
   });
   // Registered last and taken back first: who finds this node can connect to it.
-  stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address }));
+  const meta = { weight: config.weight, capacity: config.limits.connections };
+  const registration = stack.use(
+    await node.announce({ [clientAddress]: address, rpc: monitor.address }, { ...meta, load: 0 }),
+  );
+  stack.use(startLoadTelling({ registration, meta, load: () => gateway.sessions.size, log }));
 
   const running = stack.move();
   return {
