@@ -35,6 +35,8 @@ export const spearSchema = z.strictObject({
       error: "expected *, or http(s)://host[:port] without a path",
     }),
   ).min(1).describe("web pages that may connect; *: all"),
+  weight: z.number().min(0).max(100)
+    .describe("this node's share of the users beside the others'; 0: it takes no new ones"),
   history: z.strictObject({
     size: z.int().min(0).max(1_000_000).describe("messages kept per group and user; 0: none"),
     ageMs: z.int().min(1000).describe("how long a message is kept"),

@@ -1,6 +1,6 @@
 /** A spear: holds the connections of clients and carries messages between them. */
 import { type IdgenContract, idgenContract } from "@gru/idgen/contract";
-import { type Node, type NodeOverrides, openNode, version } from "@gru/shared/node";
+import { type Node, type NodeOverrides, openNode } from "@gru/shared/node";
 import type { Registration } from "@gru/shared/registry";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import type { RpcClient } from "@gru/shared/rpc/client";
@@ -31,6 +31,7 @@ import { Hub } from "./hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
 import { Listeners } from "./listeners.ts";
 import { Meter } from "./load_meter.ts";
+import { type SpearMeta, startLoadTelling } from "./load_telling.ts";
 import { Presence } from "./presence.ts";
 import { startReporter } from "./reporter.ts";
 import { type Delta, Roster } from "./roster.ts";
@@ -148,12 +149,11 @@ export async function startSpear(
   const monitorPort = config.monitorPort ?? (config.port === 0 ? 0 : config.port + 1);
   const others = await watchOthers(node, stack);
   const announced = Promise.withResolvers<Registration>();
+  let meta: SpearMeta = { weight: config.weight, capacity: config.limits.connections };
   const empty = async (overMs = config.drainMs) => {
     gateway.refuse("this node is being emptied");
-    await (await announced.promise).update({
-      addresses: { rpc: monitor.address },
-      meta: { version, draining: true },
-    });
+    meta = { ...meta, draining: true };
+    await (await announced.promise).update({ addresses: { rpc: monitor.address }, meta });
     const connections = gateway.sessions.size;
     void drain({ sessions: gateway.sessions, placesOf: others, drainMs: overMs });
     return { connections, overMs };
@@ -183,8 +183,12 @@ export async function startSpear(
     return drain({ sessions: gateway.sessions, placesOf: others, drainMs: config.drainMs });
   });
   // Registered last and taken back first: who finds this node can connect to it.
-  announced.resolve(
-    stack.use(await node.announce({ [clientAddress]: address, rpc: monitor.address })),
+  const registration = stack.use(
+    await node.announce({ [clientAddress]: address, rpc: monitor.address }, { ...meta, load: 0 }),
+  );
+  announced.resolve(registration);
+  stack.use(
+    startLoadTelling({ registration, meta: () => meta, load: () => gateway.sessions.size, log }),
   );
   // Begun when commands reach this node: what it is told from then on, it need not read.
   if (stat !== undefined) {

@@ -20,7 +20,7 @@ export interface TicketOptions {
   readonly office: Office;
   /** How many backups a ticket names, and its token is good for. Default: all. */
   readonly backups?: number;
-  /** See {@linkcode Balancer}. Default 1.05. */
+  /** See {@linkcode Balancer}. Default 1.04. */
   readonly maxOverMean?: number;
   /** Web pages that may ask: CORS. Default: all. */
   readonly origins?: readonly string[];
@@ -78,7 +78,7 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
   const { office, backups = Infinity, limits, origins = ["*"], now = Date.now } = options;
   const app = new Hono<Env>();
   const nowMs = () => performance.now();
-  const balancer = new Balancer({ maxOverMean: options.maxOverMean ?? 1.05, nowMs });
+  const balancer = new Balancer({ maxOverMean: options.maxOverMean ?? 1.04, nowMs });
   const limitOf = (perSecond: number | undefined) =>
     perSecond === undefined
       ? undefined

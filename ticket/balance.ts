@@ -22,24 +22,35 @@ export interface Placement {
   readonly passedOver: readonly { readonly name: string; readonly why: Why }[];
 }
 
+/** What the nodes have not told of yet. */
+interface Arrivals {
+  /** Users when all who have been sent are there. */
+  readonly total: number;
+  /** The part that stays of those whom a node has told of. */
+  readonly staying: number;
+}
+
 type Why = "above its share" | "full";
 
 /** So many connections above the mean are no reason to send users away, be it 5 % or not. */
 const slack = 50;
 
 /** By then a ticket has been used and the node has told that it has more connections, or it never will. */
-const settledMs = 2000;
+const settledMs = 1000;
 
 export class Balancer {
   readonly #options: BalanceOptions;
   #ring = new Ring<BalancedNode>([]);
   #ringOf = "";
   #nodes: readonly BalancedNode[] = [];
+  #byName = new Map<string, BalancedNode>();
   #totalWeight = 0;
   #totalLoad = 0;
   /** Users sent to a node of whom it may not have told yet. */
   #sent = new Map<string, number>();
   #sentBefore = new Map<string, number>();
+  /** At the last turn but one, and at the last one. */
+  #totalBefore: [number, number] = [0, 0];
   #turnedAtMs = -Infinity;
 
   constructor(options: BalanceOptions) {
@@ -60,13 +71,11 @@ export class Balancer {
     }
     this.#byName = new Map(nodes.map((node) => [node.name, node]));
   }
-  #byName = new Map<string, BalancedNode>();
 
   /** undefined: nobody takes users, or all who do are full. */
   place(userId: string): Placement | undefined {
     this.#turn();
-    const total = this.#totalLoad + sum(this.#sent.values(), same) +
-      sum(this.#sentBefore.values(), same);
+    const arrivals = this.#arrivals();
     const good: BalancedNode[] = [];
     const crowded: BalancedNode[] = [];
     const full: BalancedNode[] = [];
@@ -74,9 +83,14 @@ export class Balancer {
     for (const { name } of this.#ring.order(userId)) {
       const node = this.#byName.get(name);
       if (node === undefined) continue;
-      const why = this.#why(node, total);
+      const why = this.#why(node, arrivals);
       (why === undefined ? good : why === "full" ? full : crowded).push(node);
       if (why !== undefined && good.length === 0) passedOver.push({ name, why });
+    }
+    if (good.length === 0) {
+      // More have come in the last second than the nodes have told of.
+      const filled = (node: BalancedNode) => this.#has(node, arrivals) / (node.weight ?? 1);
+      crowded.sort((a, b) => filled(a) - filled(b));
     }
     const [first, ...others] = [...good, ...crowded];
     if (first === undefined) return undefined;
@@ -84,13 +98,32 @@ export class Balancer {
     return { nodes: [first, ...others, ...full], passedOver };
   }
 
-  #why(node: BalancedNode, total: number): Why | undefined {
-    const { name, weight = 1, load = 0, capacity = Infinity } = node;
-    const has = load + (this.#sent.get(name) ?? 0) + (this.#sentBefore.get(name) ?? 0);
+  #why(node: BalancedNode, arrivals: Arrivals): Why | undefined {
+    const { weight = 1, capacity = Infinity } = node;
+    const has = this.#has(node, arrivals);
     if (has >= capacity) return "full";
-    const mean = (total + 1) * weight / this.#totalWeight;
+    const mean = (arrivals.total + 1) * weight / this.#totalWeight;
     const bound = Math.max(this.#options.maxOverMean * mean, mean + slack);
     return has >= Math.floor(bound) ? "above its share" : undefined;
+  }
+
+  /**
+   * Of those who have been sent many only come again, and are told of still where they were: all beyond the growth that
+   * there has just been are taken to leave, from each node as many as it has its share of all.
+   */
+  #arrivals(): Arrivals {
+    const sent = sum(this.#sent.values(), (n) => n) + sum(this.#sentBefore.values(), (n) => n);
+    const growth = Math.max(0, this.#totalLoad - this.#totalBefore[0]);
+    const leaving = Math.max(0, sent - growth);
+    return {
+      total: this.#totalLoad + sent - leaving,
+      staying: this.#totalLoad === 0 ? 1 : 1 - leaving / this.#totalLoad,
+    };
+  }
+
+  #has({ name, load = 0 }: BalancedNode, { staying }: Arrivals): number {
+    const sent = (this.#sent.get(name) ?? 0) + (this.#sentBefore.get(name) ?? 0);
+    return Math.max(load, load * staying + sent);
   }
 
   #turn(): void {
@@ -98,12 +131,9 @@ export class Balancer {
     if (sinceMs < settledMs) return;
     this.#sentBefore = sinceMs < 2 * settledMs ? this.#sent : new Map();
     this.#sent = new Map();
+    this.#totalBefore = [this.#totalBefore[1], this.#totalLoad];
     this.#turnedAtMs = this.#options.nowMs();
   }
-}
-
-function same(value: number): number {
-  return value;
 }
 
 function sum<T>(values: Iterable<T>, of: (value: T) => number): number {
