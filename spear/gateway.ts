@@ -1,4 +1,5 @@
 /** The door for clients: socket.io, old protocol and new, on one port. The only file that knows socket.io. */
+import type { Socket as TcpSocket } from "node:net";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Server, type ServerOptions, type Socket } from "socket.io";
 import {
@@ -213,32 +214,49 @@ class SocketConnection implements Connection, Sink {
   }
 
   get writable(): boolean {
-    return this.#conn.transport.writable;
+    return this.#conn.transport.writable && this.#tcp?.writableNeedDrain !== true;
   }
 
+  /**
+   * Bytes for a WebSocket go to its TCP socket: through Engine.IO and `ws` they take 40 % longer. Where Engine.IO has packets
+   * waiting they take its way, behind them; it takes an encoded frame for each packet, and does not mind that this is several.
+   */
   write(batch: Batch): void {
     const conn = this.#conn;
-    if (conn.transport.name === "websocket") {
-      // Engine.IO takes an encoded frame for each packet; it does not mind that this one is several.
+    if (conn.transport.name !== "websocket") {
+      for (const { packet } of batch.frames()) conn.write(packet, { compress: false });
+    } else if (this.#tcp !== undefined && conn.transport.writable && conn.readyState === "open") {
+      this.#tcp.write(batch.joined);
+    } else {
       conn.write(
         "",
         { compress: false, wsPreEncodedFrame: [batch.joined] } as { compress: boolean },
       );
-    } else {
-      for (const { packet } of batch.frames()) conn.write(packet, { compress: false });
     }
   }
 
   whenWritable(callback: () => void): void {
     const conn = this.#conn;
     const { transport } = conn;
+    const tcp = transport.writable ? this.#tcp : undefined;
     const ready = () => {
+      tcp?.off("drain", ready);
       transport.off("ready", ready);
       conn.off("upgrade", ready);
       callback();
     };
+    if (tcp !== undefined) {
+      tcp.on("drain", ready);
+      return;
+    }
     transport.on("ready", ready);
     conn.on("upgrade", ready);
+  }
+
+  /** Of a WebSocket, not of polling. */
+  get #tcp(): TcpSocket | undefined {
+    const { socket } = this.#conn.transport as unknown as { socket?: WebSocketOfEngine };
+    return socket?._socket ?? undefined;
   }
 
   dropped(frames: readonly Frame[]): void {
@@ -271,6 +289,8 @@ class SocketConnection implements Connection, Sink {
 }
 
 interface WebSocketOfEngine {
+  /** `ws` writes to it at once, as compression is off. */
+  readonly _socket: TcpSocket | null;
   close(code: number, reason: string): void;
   terminate(): void;
   once(event: "close", listener: () => void): void;
