@@ -1,0 +1,17 @@
+/** A Workers module, with the flag `nodejs_compat`: its bindings are the settings. */
+import "./edge_require.ts";
+import type { ExecutionContext } from "hono";
+import { edgeApp, type EdgeSettings } from "./edge.ts";
+
+export default worker();
+
+function worker() {
+  let app: ReturnType<typeof edgeApp> | undefined;
+  return {
+    fetch(request: Request, settings: EdgeSettings, context: ExecutionContext) {
+      app ??= edgeApp(settings);
+      const address = request.headers.get("cf-connecting-ip") ?? "";
+      return app.fetch(request, { address }, context);
+    },
+  };
+}
