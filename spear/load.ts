@@ -233,6 +233,8 @@ if (import.meta.main) {
       // deno-lint-ignore no-console
       (line) => console.log(line),
     );
+    // Whoever gave the commands is gone; the connections would keep this process.
+    Deno.exit();
   } else {
     try {
       await main(Deno.args);
