@@ -4,7 +4,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SignJWT } from "jose";
 import { freePort, ServerProcess, serverTest, waitFor } from "@gru/shared/testing";
-import workerd from "workerd";
+// Not named in deno.json, of which every start downloads everything: this is a hundred megabytes.
+import workerd from "npm:workerd@1.20261023.1";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(here);
