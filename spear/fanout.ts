@@ -236,7 +236,7 @@ export class FanOut {
 
   /**
    * Writes what is due from `at` on, a slice of time after the other: what clients send meanwhile is heard between them, and goes
-   * to those whose turn is still to come. With 4000 sockets to write to, p99 came down from 144 ms to 75 ms.
+   * to those whose turn is still to come. With 4000 sockets to write to, p99 came down from 144 ms to 123 ms.
    */
   #write(due: readonly Outlet[], from: number, tookMs: number): void {
     this.#first = undefined;
