@@ -38,9 +38,10 @@ export function createApi({ operations, apiKey, closing, log }: ApiOptions): Ope
     const isKey = comparison(apiKey);
     app.use(async (c, next) => {
       if (openPaths.has(c.req.path)) return await next();
-      const [scheme = "", key = ""] = (c.req.header("authorization") ?? "").split(" ");
-      if (scheme.toLowerCase() === "bearer" && isKey(key)) return await next();
-      const message = `Authorization: ${key === "" ? "missing" : "wrong"}; expected Bearer <key>`;
+      const given = c.req.header("authorization") ?? "";
+      const key = /^bearer (.*)$/i.exec(given)?.[1];
+      if (key !== undefined && isKey(key)) return await next();
+      const message = `Authorization: ${given === "" ? "missing" : "wrong"}; expected Bearer <key>`;
       return refuse(401, "unauthenticated", message, { "www-authenticate": "Bearer" });
     });
   }
