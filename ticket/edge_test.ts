@@ -178,10 +178,9 @@ serverTest({
       GRU_TRUSTED_HOPS: "1",
     };
 
-    const [forNode, forWorkers] = await Promise.all([
-      scene.bundle("edge_node", "deno"),
-      scene.bundle("edge_workers", "browser"),
-    ]);
+    // One after the other: the first ever on a machine installs the bundler.
+    const forNode = await scene.bundle("edge_node", "deno");
+    const forWorkers = await scene.bundle("edge_workers", "browser");
     const startDeno = () =>
       scene.start(Deno.execPath(), (port) => [
         ...["serve", "--no-check", "--allow-net", `--allow-env=${Object.keys(settings)}`],
