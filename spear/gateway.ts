@@ -45,7 +45,12 @@ export class Gateway implements AsyncDisposable {
   static async open(options: GatewayOptions): Promise<Gateway> {
     const { host, port, origins } = options;
     const anyOrigin = origins.includes("*");
-    const http = createServer(welcome);
+    const http = createServer({
+      // Who speaks slowly is not waited for, be it before a WebSocket or on polling.
+      headersTimeout: options.authMs,
+      requestTimeout: 3 * options.authMs,
+      connectionsCheckingInterval: Math.min(options.authMs, 1000),
+    }, welcome);
     const open = new OpenConnections(options);
     const io = new Server(http, {
       allowEIO3: true,

@@ -7,7 +7,12 @@ export type ProgramName = "ticket" | "spear" | "stat" | "idgen" | "minions";
 export type Flags = Readonly<Record<string, string | number>>;
 
 /** What the task `<program>:<profile>` runs, with these flags; the process itself, no shell or wrapper around it. */
-export function spawnProgram(program: ProgramName, profile: string, flags: Flags): ServerProcess {
+export function spawnProgram(
+  program: ProgramName,
+  profile: string,
+  flags: Flags,
+  environment: Readonly<Record<string, string>> = {},
+): ServerProcess {
   return new ServerProcess(Deno.execPath(), {
     args: [
       ...taskArguments(program),
@@ -15,6 +20,7 @@ export function spawnProgram(program: ProgramName, profile: string, flags: Flags
       ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
     ],
     cwd: projectRoot,
+    env: { ...environment },
   });
 }
 
@@ -47,7 +53,12 @@ export class TestCluster implements AsyncDisposable {
   }
 
   /** Starts a program on free ports and resolves when it says that it is ready. */
-  async add(program: ProgramName, profile: string, flags: Flags = {}): Promise<RunningProgram> {
+  async add(
+    program: ProgramName,
+    profile: string,
+    flags: Flags = {},
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<RunningProgram> {
     const { port = freePort(), monitorPort = program === "spear" ? freePort() : port, ...others } =
       flags;
     const process = this.#programs.use(spawnProgram(program, profile, {
@@ -57,13 +68,18 @@ export class TestCluster implements AsyncDisposable {
       ...(program === "stat" ? { httpPort: freePort() } : {}),
       ...(program === "spear" || program === "stat" ? { redis: this.redis.url } : {}),
       ...others,
-    }));
+    }, environment));
     await process.ready(() => isReady(Number(monitorPort)), { what: `${program}:${profile}` });
     return {
       process,
       restart: async () => {
         await process.kill();
-        return await this.add(program, profile, { ...flags, port, monitorPort });
+        return await this.add(
+          program,
+          profile,
+          { ...flags, port, monitorPort },
+          environment,
+        );
       },
       address: `http://127.0.0.1:${port}`,
       [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
