@@ -55,6 +55,7 @@ export class Gateway implements AsyncDisposable {
     const io = new Server(http, {
       allowEIO3: true,
       serveClient: false,
+      connectTimeout: options.authMs,
       maxHttpBufferSize: options.payloadBytes,
       // Old browser clients send credentials, for which `*` does not do. There are no cookies to abuse.
       cors: { origin: anyOrigin ? true : [...origins], credentials: true },
@@ -69,6 +70,7 @@ export class Gateway implements AsyncDisposable {
         answer(refusal ?? null, refusal === undefined);
       },
     });
+    http.on("request", cutOffLongTails);
     io.on("connection", (socket) => {
       forgetHandshake(socket);
       open.add(socket);
@@ -105,6 +107,15 @@ export class Gateway implements AsyncDisposable {
   }
 }
 
+/** Who has its answer and goes on sending would do so for ever: nobody reads it, and no timer of the server counts it. */
+function cutOffLongTails(request: IncomingMessage, response: ServerResponse): void {
+  response.once("finish", () => {
+    if (request.complete) return;
+    const timer = setTimeout(() => request.socket.destroy(), lastWordsMs);
+    request.socket.once("close", () => clearTimeout(timer));
+  });
+}
+
 /** A request that would begin a connection, not one of an existing one. */
 function isHandshake(request: IncomingMessage): boolean {
   return !/[?&]sid=/.test(request.url ?? "");
@@ -116,7 +127,7 @@ class OpenConnections {
   /** In the order of their coming: the front ones are the first to be late. */
   readonly #unauthenticated = new Map<
     Session,
-    { readonly since: number; readonly socket: Socket }
+    { readonly since: number; readonly connection: SocketConnection }
   >();
   /** One timer for all connections. */
   readonly #timer: ReturnType<typeof setInterval>;
@@ -143,7 +154,7 @@ class OpenConnections {
     const connection = new SocketConnection(socket, this.#options);
     const session = new Session(connection, this.#options.session);
     this.sessions.add(session);
-    this.#unauthenticated.set(session, { since: performance.now(), socket });
+    this.#unauthenticated.set(session, { since: performance.now(), connection });
     socket.onAny((event: unknown, ...args: unknown[]) => {
       const last = args.at(-1);
       const callback = typeof last === "function" ? last as (result: Result) => void : undefined;
@@ -167,9 +178,9 @@ class OpenConnections {
   }
 
   #closeLate(): void {
-    for (const { since, socket } of this.#unauthenticated.values()) {
+    for (const { since, connection } of this.#unauthenticated.values()) {
       if (performance.now() - since < this.#options.authMs) break;
-      socket.disconnect(true);
+      connection.cutOff(unauthenticated);
     }
   }
 }
@@ -177,6 +188,10 @@ class OpenConnections {
 /** How much an event of ours is taken to weigh, next to the frames that are counted exactly. */
 const eventBytes = 256;
 
+const unauthenticated: CloseReason = {
+  code: closeCode.unauthenticated,
+  text: "not authenticated in time",
+};
 const slowConsumer: CloseReason = { code: closeCode.slowConsumer, text: "slow consumer" };
 
 /** How long a client that was cut off has to read why. */

@@ -16,6 +16,8 @@ export const code = {
 
 /** Why the spear closed a WebSocket (the application's range). After each of them a client may come again. */
 export const closeCode = {
+  /** It did not authenticate in time. */
+  unauthenticated: 4001,
   /** It did not bring new rights in time, see the event `refresh`. */
   rightsExpired: 4003,
   /** It did not read what was sent to it. */
