@@ -180,7 +180,7 @@ class OpenConnections {
   #closeLate(): void {
     for (const { since, connection } of this.#unauthenticated.values()) {
       if (performance.now() - since < this.#options.authMs) break;
-      connection.cutOff(unauthenticated);
+      connection.close(unauthenticated);
     }
   }
 }
