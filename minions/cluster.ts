@@ -1,4 +1,4 @@
-/** One snapshot of the cluster: which instances of the programs are alive. */
+/** The cluster as the registry shows it: which instances of the programs are alive, and who came and went. */
 import type { Instance, Registry } from "@gru/shared/registry";
 
 export interface ClusterView {
@@ -8,26 +8,71 @@ export interface ClusterView {
   readonly instances: readonly Instance[];
 }
 
-export interface Cluster extends Disposable {
-  readonly view: ClusterView;
+export interface ClusterEvent {
+  /** Unix milliseconds. */
+  readonly at: number;
+  /**
+   * `left`: it was draining, or still answered when it was gone from the registry. `died`: neither; one that is stopped
+   * and has nothing to finish is as quick.
+   */
+  readonly kind: "joined" | "draining" | "left" | "died";
+  readonly service: string;
+  readonly name: string;
 }
 
+export interface Cluster extends Disposable {
+  readonly view: ClusterView;
+  /** The newest first, as many as are kept. */
+  readonly events: readonly ClusterEvent[];
+}
+
+export interface WatchClusterOptions {
+  readonly registry: Registry;
+  readonly services: readonly string[];
+  /** Whether an instance that has left the registry still answers. */
+  readonly answers: (instance: Instance) => Promise<boolean>;
+}
+
+const eventsKept = 200;
+
 /** Follows the services in the registry. */
-export async function watchCluster(
-  registry: Registry,
-  services: readonly string[],
-): Promise<Cluster> {
+export async function watchCluster(options: WatchClusterOptions): Promise<Cluster> {
+  const { registry, services, answers } = options;
   const views = new Map<string, ClusterView>();
-  const stack = new DisposableStack();
-  try {
-    for (const service of services) {
-      stack.use(await registry.watch(service, (view) => views.set(service, view)));
-    }
-  } catch (error) {
-    stack.dispose();
-    throw error;
+  const events: ClusterEvent[] = [];
+  using stack = new DisposableStack();
+
+  function tell(kind: ClusterEvent["kind"], { service, name }: Instance): void {
+    events.unshift({ at: Date.now(), kind, service, name });
+    events.length = Math.min(events.length, eventsKept);
   }
+
+  function show(service: string, view: ClusterView): void {
+    const before = views.get(service);
+    views.set(service, view);
+    // What is there at the start has not joined just now.
+    if (before === undefined) return;
+    const known = new Map(before.instances.map((one) => [one.name, one]));
+    for (const instance of view.instances) {
+      const old = known.get(instance.name);
+      known.delete(instance.name);
+      if (old?.startedAt !== instance.startedAt) tell("joined", instance);
+      else if (instance.meta.draining === true && old.meta.draining !== true) {
+        tell("draining", instance);
+      }
+    }
+    for (const gone of known.values()) {
+      const told = gone.meta.draining === true ? Promise.resolve(true) : answers(gone);
+      void told.then((inOrder) => tell(inOrder ? "left" : "died", gone));
+    }
+  }
+
+  for (const service of services) {
+    stack.use(await registry.watch(service, (view) => show(service, view)));
+  }
+  const watching = stack.move();
   return {
+    events,
     get view() {
       const all = services.flatMap((service) => views.get(service) ?? []);
       return {
@@ -35,6 +80,6 @@ export async function watchCluster(
         instances: all.flatMap(({ instances }) => instances),
       };
     },
-    [Symbol.dispose]: () => stack.dispose(),
+    [Symbol.dispose]: () => watching.dispose(),
   };
 }

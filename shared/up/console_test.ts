@@ -1,0 +1,296 @@
+/** The console in a real browser over a real cluster: separate programs, ZooKeeper, Redis. */
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import axe from "npm:/axe-core@4.14.1/axe.min.js" with { type: "text" };
+import type { Browser, Page } from "npm:playwright-core@1.64.0";
+import { serverTest, waitFor } from "@gru/shared/testing";
+import { dialects, TestClient } from "../../spear/test_client.ts";
+import { spawnProgram, TestCluster } from "./processes.ts";
+import { assertSuccess, usersOnTwoNodes } from "./scenario.ts";
+
+const [modern] = dialects;
+if (modern === undefined) throw new Error("no dialect");
+const secrets = {
+  GRU_STAT_API_KEY: "an api key",
+  GRU_MINIONS_PASSWORD: "to act",
+  GRU_MINIONS_LOOK_PASSWORD: "to look",
+};
+const timeout = 30_000;
+
+/**
+ * The driver looks into /proc when it is loaded, to find out whether it is on Windows. Deno lets nobody without all
+ * permissions look there, and throws: here it is told that there is nothing.
+ */
+async function loadDriver() {
+  const { existsSync } = fs;
+  fs.existsSync = (path) => {
+    try {
+      return existsSync(path);
+    } catch {
+      return false;
+    }
+  };
+  try {
+    return await import("npm:playwright-core@1.64.0");
+  } finally {
+    fs.existsSync = existsSync;
+  }
+}
+
+async function launchBrowser(): Promise<Browser> {
+  const { chromium } = await loadDriver();
+  return await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: [
+      ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
+      ...["--disable-background-networking", "--disable-component-update"],
+    ],
+  });
+}
+
+async function open(browser: Browser, url: string, locale = "en-GB"): Promise<Page> {
+  const page = await browser.newPage({ locale });
+  page.setDefaultTimeout(timeout);
+  await page.goto(url);
+  return page;
+}
+
+async function signIn(page: Page, password: string): Promise<void> {
+  await page.locator("input[type=password]").fill(password);
+  await page.keyboard.press("Enter");
+}
+
+async function shows(page: Page, text: string | RegExp): Promise<void> {
+  await page.getByText(text).first().waitFor({ timeout });
+}
+
+async function assertAccessible(page: Page, what: string): Promise<void> {
+  // By way of the debugger: the page's own policy lets no foreign script run.
+  const session = await page.context().newCDPSession(page);
+  await session.send("Runtime.evaluate", { expression: axe });
+  const { result } = await session.send("Runtime.evaluate", {
+    expression: "axe.run()",
+    awaitPromise: true,
+    returnByValue: true,
+  });
+  await session.detach();
+  const results = result.value;
+  assert.ok(results.passes.length > 10, `axe looked at ${what}`);
+  // deno-lint-ignore no-explicit-any
+  const serious = results.violations.filter(({ impact }: any) =>
+    impact === "serious" || impact === "critical"
+  );
+  assert.deepEqual(
+    // deno-lint-ignore no-explicit-any
+    serious.map(({ id, nodes }: any) => [id, nodes.map((node: any) => node.html)]),
+    [],
+    what,
+  );
+}
+
+serverTest({
+  name: "the console shows a real cluster live and acts on it, in English and Chinese",
+  needs: ["zookeeper", "redis", "chromium"],
+  // The browser's driver keeps its pipe and process until some time after `close`.
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const cluster = stack.use(await TestCluster.start());
+    const [, , , second, ticket, minions] = await Promise.all([
+      cluster.add("idgen", "test1"),
+      cluster.add("stat", "test1", {}, secrets),
+      cluster.add("spear", "test1"),
+      cluster.add("spear", "test2"),
+      cluster.add("ticket", "test1"),
+      cluster.add("minions", "test1", {}, secrets),
+    ]);
+    let spear2 = second;
+    const browser = await launchBrowser();
+    stack.defer(() => browser.close());
+    const page = await open(browser, minions.address);
+    const problems: string[] = [];
+    // Each needs what those before it left: after a failure there is nothing to learn.
+    let failed = false;
+    const step = async (name: string, fn: () => Promise<void>) => {
+      failed ||= !await t.step({ name, fn, ignore: failed });
+    };
+    page.on("pageerror", (error) => problems.push(error.message));
+    const go = async (name: string) => {
+      await page.goto(`${minions.address}/#/${name}`);
+      await page.locator("#main h1").waitFor({ state: "attached" });
+    };
+    const row = (name: string) => page.locator("tr", { hasText: name }).first();
+
+    await step("a wrong password is refused, the right one opens the console", async () => {
+      await assertAccessible(page, "sign-in");
+      await signIn(page, "guess");
+      await shows(page, "The password is wrong");
+      await signIn(page, secrets.GRU_MINIONS_PASSWORD);
+      await row("spear2").getByText("live").waitFor();
+      const [cookie] = await page.context().cookies();
+      assert.deepEqual([cookie?.httpOnly, cookie?.sameSite], [true, "Strict"]);
+      await assertAccessible(page, "cluster");
+    });
+
+    const [ann, bob] = await usersOnTwoNodes(ticket.address, 1);
+    const card = (n: number) => page.locator(".client").nth(n);
+    await step("two simulated clients on two spears talk", async () => {
+      await go("client");
+      for (const [n, userId] of [ann, bob].entries()) {
+        await card(n).getByLabel("User id").fill(`${userId}`);
+        await card(n).getByRole("button", { name: "Connect", exact: true }).click();
+        await card(n).getByText("connected to").waitFor();
+        await card(n).getByRole("button", { name: "Subscribe", exact: true }).click();
+        await card(n).getByText("subscribe 10").waitFor();
+      }
+      await card(0).getByLabel("Message").fill("good morning");
+      await card(0).getByRole("button", { name: "Send" }).click();
+      await card(1).getByText(`${ann} → Group 10: good morning`).waitFor();
+      await waitFor(async () => {
+        await card(1).getByRole("button", { name: "Who is online?" }).click();
+        return await card(1).getByText(/online 10: .*, /).count() > 0;
+      });
+      await assertAccessible(page, "client");
+    });
+
+    const { addr } = (await (await fetch(
+      `${ticket.address}/ticket?userId=${bob}&userName=b&appType=1&token1=t`,
+    )).json()).data;
+    const client = stack.use(await TestClient.connect(addr, modern));
+    assertSuccess(await client.request("auth", { id: bob }));
+    assertSuccess(
+      await client.request("subscribe", { userId: bob, subscribeGroups: [{ id: 10 }] }),
+    );
+
+    await step("a user is found, published to, and kicked", async () => {
+      await go("people");
+      await page.getByLabel("Id", { exact: true }).fill(`${bob}`);
+      await waitFor(async () => {
+        await page.getByRole("button", { name: "Find" }).click();
+        return await page.locator(".found .badge", { hasText: /^online$/ }).count() > 0;
+      });
+      const dialog = page.getByRole("dialog");
+      await page.locator(".found").getByRole("button", { name: "Publish" }).click();
+      await dialog.getByLabel("Message").fill("from the console");
+      await assertAccessible(page, "dialog");
+      await dialog.getByRole("button", { name: "Do it" }).click();
+      await dialog.getByText(/Accepted: id \d+, seq \d+/).waitFor();
+      await page.keyboard.press("Escape");
+      let message;
+      do message = await client.next("msg"); while (message.content !== "from the console");
+      await assertAccessible(page, "people");
+
+      await page.locator(".found").getByRole("button", { name: "Kick" }).first().click();
+      await dialog.getByLabel("Reason").fill("enough");
+      await dialog.getByRole("button", { name: "Do it" }).click();
+      await dialog.getByText(/[1-9]\d* connections touched/).waitFor();
+      assert.equal((await client.next("kicked")).reason, "enough");
+      await client.closed;
+      await page.keyboard.press("Escape");
+      await waitFor(async () => {
+        await page.getByRole("button", { name: "Find" }).click();
+        return await page.locator(".found").getByText("not online").count() > 0;
+      }, { what: "the user is gone from the page" });
+    });
+
+    await step("listening shows messages as they flow, samples a flood and says so", async () => {
+      const sender = stack.use(await TestClient.connect(addr, modern));
+      assertSuccess(await sender.request("auth", { id: 700 }));
+      await go("listen");
+      await page.getByLabel("Groups, separated by commas").fill("20");
+      await page.keyboard.press("Enter");
+      await shows(page, /Listening on spear/);
+      await sender.request("msg", { type: 1, target: { id: 20 }, content: "overheard" });
+      await page.locator("td.content", { hasText: "overheard" }).waitFor();
+      const senders = await Promise.all(
+        Array.from({ length: 20 }, async (_, n) => {
+          const sender = stack.use(await TestClient.connect(addr, modern));
+          assertSuccess(await sender.request("auth", { id: 800 + n }));
+          return sender;
+        }),
+      );
+      const began = performance.now();
+      // Each sends less than the profile lets one connection send in a second.
+      const results = await Promise.all(
+        senders.flatMap((sender) =>
+          Array.from(
+            { length: 500 },
+            (_, i) => sender.request("msg", { type: 1, target: { id: 20 }, content: `flood ${i}` }),
+          )
+        ),
+      );
+      const accepted = results.filter(({ success }) => success).length;
+      const perSecond = accepted / (performance.now() - began) * 1000;
+      await shows(page, /^Sampled/);
+      const seen = (accepted + 1).toLocaleString("en");
+      await page.locator(".counts strong", { hasText: seen }).first().waitFor();
+      assert.ok(await page.locator("td.content").count() <= 300);
+      // deno-lint-ignore no-console -- for people; nothing timed decides
+      console.log(`  ${accepted} messages at ${perSecond.toFixed(0)} a second, all counted`);
+      await assertAccessible(page, "listen");
+    });
+
+    await step("a spear that is killed turns dead, and one that starts appears", async () => {
+      await go("cluster");
+      await row("spear2").getByText("live").waitFor();
+      await spear2.process.kill();
+      await row("spear2").getByText("dead").waitFor();
+      const spear3 = await cluster.add("spear", "test1", { id: 3 });
+      await row("spear3").getByText("live").waitFor();
+      spear2 = await spear2.restart();
+      await row("spear2").getByText("live").waitFor();
+      await page.locator(".events li", { hasText: "spear2" }).getByText("died").first().waitFor();
+      await spear3.process.kill("SIGTERM");
+      await row("spear3").getByText(/left|dead/).waitFor();
+    });
+
+    await step("the same in Chinese", async () => {
+      const chinese = await open(browser, minions.address, "zh-CN");
+      await signIn(chinese, secrets.GRU_MINIONS_PASSWORD);
+      await chinese.locator("tr", { hasText: "spear1" }).getByText("正常").waitFor();
+      assert.equal(await chinese.locator("html").getAttribute("lang"), "zh");
+      for (
+        const [name, text] of [["people", "查找"], ["listen", "监听"], ["client", "添加客户端"]]
+      ) {
+        await chinese.goto(`${minions.address}/#/${name}`);
+        await shows(chinese, text ?? "");
+        await assertAccessible(chinese, `${name} in Chinese`);
+      }
+      await chinese.getByRole("button", { name: "English" }).click();
+      await shows(chinese, "Add a client");
+    });
+
+    await step(
+      "who may only look is shown no actions, and cannot act by other ways",
+      async () => {
+        const context = await browser.newContext({ locale: "en-GB", colorScheme: "dark" });
+        const looker = await context.newPage();
+        looker.setDefaultTimeout(timeout);
+        await looker.goto(minions.address);
+        await signIn(looker, secrets.GRU_MINIONS_LOOK_PASSWORD);
+        await shows(looker, "look only");
+        await looker.locator("tr", { hasText: "spear1" }).waitFor();
+        assert.equal(await looker.getByRole("button", { name: "Drain" }).count(), 0);
+        await assertAccessible(looker, "dark");
+        const status = await looker.evaluate(async () => {
+          const headers = { "content-type": "application/json", "x-gru": "console" };
+          const body = JSON.stringify({ content: "x" });
+          return (await fetch("/api/broadcast", { method: "POST", headers, body })).status;
+        });
+        assert.equal(status, 403);
+        await context.close();
+      },
+    );
+
+    assert.deepEqual(problems, []);
+  },
+});
+
+Deno.test("minions without a password says which variable it wants and exits with code 2", async () => {
+  await using process = spawnProgram("minions", "test1", { port: 0 });
+  const { code } = await process.ended;
+  await process.kill();
+  assert.equal(code, 2, process.output);
+  assert.match(process.output, /password: .*GRU_MINIONS_PASSWORD/);
+});
