@@ -105,7 +105,7 @@ export function listenPage({ main }) {
           h("td", {}, timeOfDay(message.createTime)),
           h("td", {}, `${t(target.kind)} ${target.id}`),
           h("td", {}, `${message.fromId}`),
-          h("td", { class: "number" }, `${message.seq}`),
+          h("td", { class: "number seq" }, `${message.seq}`),
           h("td", { class: "content" }, message.content.slice(0, 1000)),
         )
       );
@@ -169,7 +169,7 @@ export function listenPage({ main }) {
               "tr",
               {},
               [t("time"), t("to"), t("from")].map((head) => h("th", { scope: "col" }, head)),
-              h("th", { scope: "col", class: "number" }, "seq"),
+              h("th", { scope: "col", class: "number seq" }, "seq"),
               h("th", { scope: "col" }, t("content")),
             ),
           ),
