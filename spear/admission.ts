@@ -1,5 +1,5 @@
 /** Who is let in, and what for: a token's rights as a session asks for them. */
-import { type Door, type Entry, IdSet, TokenError } from "@gru/ticket/token";
+import { allows, type Door, type Entry, TokenError } from "@gru/ticket/token";
 import type { UsedTokens } from "./used_tokens.ts";
 import { type Argument, code, EventError } from "./wire.ts";
 
@@ -43,18 +43,11 @@ export class Admitted {
   readonly #door: Door;
   readonly #entry: Entry;
   readonly #resume: string | undefined;
-  readonly #listen: IdSet;
-  readonly #send: IdSet;
-  readonly #users: IdSet;
 
   constructor(door: Door, entry: Entry, resume: string | undefined) {
     this.#door = door;
     this.#entry = entry;
     this.#resume = resume;
-    const { listen, send, users } = entry.grant.rights;
-    this.#listen = new IdSet(listen);
-    this.#send = new IdSet(send);
-    this.#users = new IdSet(users);
   }
 
   /** Unix milliseconds; undefined: never. */
@@ -70,7 +63,7 @@ export class Admitted {
   }
 
   mayListen(groupId: string): boolean {
-    return this.#listen.has(groupId);
+    return allows(this.#entry.grant.rights.listen, groupId);
   }
 
   /** @throws {EventError} */
@@ -81,7 +74,8 @@ export class Admitted {
 
   /** @throws {EventError} */
   requireSend(type: 0 | 1, targetId: string): void {
-    if ((type === 1 ? this.#send : this.#users).has(targetId)) return;
+    const { send, users } = this.#entry.grant.rights;
+    if (allows(type === 1 ? send : users, targetId)) return;
     const target = type === 1 ? "group" : "user";
     throw new EventError(code.logicError, `msg: no right to send to ${target} ${targetId}`);
   }

@@ -10,7 +10,8 @@ import {
   type Sink,
   type SlowConsumer,
 } from "./fanout.ts";
-import { forgetHandshake, forgetResponse, NoRooms } from "./lean.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { forgetResponse, LeanWebSocketServer, NoRooms, slim } from "./lean.ts";
 import { type CloseReason, type Connection, Session, type SessionContext } from "./session.ts";
 import { closeCode, missedEvent, type Result } from "./wire.ts";
 
@@ -59,6 +60,8 @@ export class Gateway implements AsyncDisposable {
       maxHttpBufferSize: options.payloadBytes,
       // Old browser clients send credentials, for which `*` does not do. There are no cookies to abuse.
       cors: { origin: anyOrigin ? true : [...origins], credentials: true },
+      pingInterval: pingMs,
+      wsEngine: LeanWebSocketServer,
       adapter: NoRooms as unknown as NonNullable<ServerOptions["adapter"]>,
       allowRequest: (request, answer) => {
         forgetResponse(request);
@@ -72,8 +75,8 @@ export class Gateway implements AsyncDisposable {
     });
     http.on("request", cutOffLongTails);
     io.on("connection", (socket) => {
-      forgetHandshake(socket);
       open.add(socket);
+      slim(socket);
     });
 
     const listening = Promise.withResolvers<void>();
@@ -116,6 +119,9 @@ function cutOffLongTails(request: IncomingMessage, response: ServerResponse): vo
   });
 }
 
+/** How long a connection is quiet before it is pinged; Engine.IO's default. */
+const pingMs = 25_000;
+
 /** A request that would begin a connection, not one of an existing one. */
 function isHandshake(request: IncomingMessage): boolean {
   return !/[?&]sid=/.test(request.url ?? "");
@@ -129,6 +135,7 @@ class OpenConnections {
     Session,
     { readonly since: number; readonly connection: SocketConnection }
   >();
+  readonly #heartbeat = new Heartbeat({ intervalMs: pingMs });
   /** One timer for all connections. */
   readonly #timer: ReturnType<typeof setInterval>;
   #refusal: string | undefined;
@@ -154,6 +161,7 @@ class OpenConnections {
     const connection = new SocketConnection(socket, this.#options);
     const session = new Session(connection, this.#options.session);
     this.sessions.add(session);
+    this.#heartbeat.take(socket.conn);
     this.#unauthenticated.set(session, { since: performance.now(), connection });
     socket.onAny((event: unknown, ...args: unknown[]) => {
       const last = args.at(-1);
@@ -168,6 +176,7 @@ class OpenConnections {
     socket.on("disconnect", () => {
       this.sessions.delete(session);
       this.#unauthenticated.delete(session);
+      this.#heartbeat.forget(socket.conn);
       connection.ended();
       session.close();
     });
@@ -175,6 +184,7 @@ class OpenConnections {
 
   stop(): void {
     clearInterval(this.#timer);
+    this.#heartbeat[Symbol.dispose]();
   }
 
   #closeLate(): void {

@@ -72,28 +72,13 @@ function isPattern(value: unknown): value is Pattern {
   return Number.isSafeInteger(value);
 }
 
-/** Ids made quick to ask for. */
-export class IdSet {
-  readonly #ids = new Set<string>();
-  readonly #ranges: (readonly [number, number])[] = [];
-  readonly #prefixes: string[] = [];
-
-  constructor(patterns: readonly Pattern[]) {
-    for (const pattern of patterns) {
-      if (typeof pattern === "number") this.#ids.add(String(pattern));
-      else if (typeof pattern !== "string") this.#ranges.push(pattern);
-      else if (pattern.endsWith("*")) this.#prefixes.push(pattern.slice(0, -1));
-      else this.#ids.add(pattern);
-    }
-  }
-
-  has(id: string): boolean {
-    if (this.#ids.has(id)) return true;
-    if (this.#prefixes.some((prefix) => id.startsWith(prefix))) return true;
-    if (this.#ranges.length === 0) return false;
-    const number = Number(id);
-    // `1e2` and `0100` are other groups than 100.
-    return Number.isSafeInteger(number) && String(number) === id &&
-      this.#ranges.some(([from, to]) => from <= number && number <= to);
-  }
+/** Whether the patterns have the id. Looks at one after the other: most users have few, and a set for each takes room. */
+export function allows(patterns: readonly Pattern[], id: string): boolean {
+  // `1e2` and `0100` are other groups than 100.
+  const number = Number.isSafeInteger(Number(id)) && String(Number(id)) === id ? Number(id) : NaN;
+  return patterns.some((pattern) => {
+    if (typeof pattern === "number") return pattern === number;
+    if (typeof pattern !== "string") return pattern[0] <= number && number <= pattern[1];
+    return pattern.endsWith("*") ? id.startsWith(pattern.slice(0, -1)) : pattern === id;
+  });
 }

@@ -7,7 +7,7 @@ import type { Door, Office } from "./scheme.ts";
 import { gruDoor, gruOffice } from "./token_gru.ts";
 import { jwtDoor, jwtOffice } from "./token_jwt.ts";
 
-export { IdSet } from "./rights.ts";
+export { allows } from "./rights.ts";
 export { type Claims, type Door, type Entry, type Office, TokenError } from "./scheme.ts";
 
 /** The parts of ticket's `auth` that make tokens; secrets are there where the scheme wants them. */
