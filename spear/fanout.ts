@@ -190,9 +190,11 @@ export interface FanOutOptions {
   readonly now?: () => number;
 }
 
-const sliceMs = 5;
-/** Between two looks at the clock. */
-const outletsPerLook = 16;
+/**
+ * Written in one go. Small: after each the event loop gets its turn, and it looks at its sockets only every sixtieth time that
+ * something is due at once (the reactor below Deno, Tokio, does so).
+ */
+const outletsPerSlice = 8;
 
 /** The rounds in which the outlets of a node write. */
 export class FanOut {
@@ -231,26 +233,22 @@ export class FanOut {
   #round(): void {
     const due = this.#due;
     this.#due = [];
+    this.#first = undefined;
     this.#write(due, 0, 0);
   }
 
   /**
-   * Writes what is due from `at` on, a slice of time after the other: what clients send meanwhile is heard between them, and goes
-   * to those whose turn is still to come. With 4000 sockets to write to, p99 came down from 144 ms to 123 ms.
+   * Writes what is due from `at` on, a slice after the other: what clients send meanwhile is heard between them, and goes to those
+   * whose turn is still to come.
    */
   #write(due: readonly Outlet[], from: number, tookMs: number): void {
-    this.#first = undefined;
     const began = this.#now();
-    let now = began;
-    let at = from;
-    while (at < due.length && now - began < sliceMs) {
-      const end = Math.min(at + outletsPerLook, due.length);
-      for (; at < end; at++) due[at]?.flush();
-      now = this.#now();
-    }
+    const end = Math.min(from + outletsPerSlice, due.length);
+    for (let at = from; at < end; at++) due[at]?.flush();
+    const now = this.#now();
     const tookSoFarMs = tookMs + now - began;
-    if (at < due.length) {
-      setImmediate(() => this.#write(due, at, tookSoFarMs));
+    if (end < due.length) {
+      setImmediate(() => this.#write(due, end, tookSoFarMs));
       return;
     }
     this.#lastEnd = now;

@@ -29,6 +29,9 @@ const opcode = { text: 1, close: 8, ping: 9 } as const;
 /** As the first character of an Engine.IO packet. */
 const engine = { open: 48, ping: 50, message: 52 } as const;
 
+/** What a read gives, one after the other: a buffer of its own for each costs as much as the rest of the read. */
+const scratch = Buffer.alloc(65_536);
+
 export class RawClient {
   readonly #socket: Socket;
   readonly #onBytes: OnBytes;
@@ -57,15 +60,25 @@ export class RawClient {
   /** Resolves when the namespace is joined. @throws {Error} with what the server said instead. */
   static async connect(options: RawClientOptions): Promise<RawClient> {
     const { host, port, localAddress } = options;
-    const socket = connect({ host, port, ...(localAddress === undefined ? {} : { localAddress }) });
-    socket.setNoDelay(true);
+    let onChunk = (_chunk: Buffer) => {};
+    const socket = connect({
+      ...{ host, port, noDelay: true },
+      ...(localAddress === undefined ? {} : { localAddress }),
+      onread: {
+        buffer: scratch,
+        callback: (length) => {
+          onChunk(scratch.subarray(0, length));
+          return true;
+        },
+      },
+    });
     await new Promise<void>((resolve, reject) => {
       socket.once("connect", resolve);
       socket.once("error", reject);
     });
     const onBytes: OnBytes = "onBytes" in options
       ? options.onBytes
-      : (data, start, end) => options.onPacket(data.subarray(start, end));
+      : (data, start, end) => options.onPacket(Buffer.from(data.subarray(start, end)));
     let joined = () => {};
     const client = new RawClient(socket, (data, start, end) => {
       // `40{"sid":…}`, once; everything after it is the user's.
@@ -81,19 +94,17 @@ export class RawClient {
     await new Promise<void>((resolve, reject) => {
       joined = resolve;
       let head = Buffer.alloc(0);
-      const onHead = (chunk: Buffer) => {
+      onChunk = (chunk) => {
         head = Buffer.concat([head, chunk]);
         const end = head.indexOf("\r\n\r\n");
         if (end < 0) return;
-        socket.off("data", onHead);
         if (!head.subarray(0, 12).equals(Buffer.from("HTTP/1.1 101"))) {
           socket.destroy();
           return reject(new Error(`no WebSocket at ${host}:${port}: ${head.toString("latin1")}`));
         }
-        socket.on("data", (data: Buffer) => client.#read(data));
+        onChunk = (data) => client.#read(data);
         client.#read(head.subarray(end + 4));
       };
-      socket.on("data", onHead);
       socket.on("close", () => reject(new Error(`${host}:${port} closed the connection`)));
     });
     return client;
@@ -161,7 +172,7 @@ export class RawClient {
       this.#take((data[at] ?? 0) & 15, data, start, end);
       at = end;
     }
-    if (at < data.length) this.#rest = at === 0 ? data : data.subarray(at);
+    if (at < data.length) this.#rest = Buffer.from(data.subarray(at));
   }
 
   #take(code: number, data: Buffer, start: number, end: number): void {
