@@ -5,8 +5,9 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
+import { KeyedRateLimit } from "@gru/shared/rate_limit";
 import { type BalancedNode, Balancer } from "./balance.ts";
-import { clientAddress, KeyedRateLimit } from "./rate_limit.ts";
+import { clientAddress } from "./client_address.ts";
 import { type Claims, type Office, TokenError } from "./scheme.ts";
 
 /** The spear nodes of this moment; the same array while nothing has changed. */
