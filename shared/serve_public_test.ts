@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { connect, type Socket } from "node:net";
+import { servePublic } from "./serve_public.ts";
+
+const host = "127.0.0.1";
+
+/** Resolves to what the server has said when it closes the connection. */
+function said(socket: Socket): Promise<string> {
+  let text = "";
+  socket.on("data", (data) => text += data);
+  socket.on("error", () => {});
+  return new Promise((resolve) => socket.on("close", () => resolve(text)));
+}
+
+Deno.test("servePublic tells who asks, how, and answers with a length", async () => {
+  await using server = await servePublic({
+    host,
+    port: 0,
+    handler: async (request, { remoteAddr }) =>
+      new Response(`${request.method} ${remoteAddr.hostname} ${await request.text()}`),
+  });
+  const response = await fetch(server.origin, { method: "POST", body: "Ärger" });
+  assert.equal(await response.text(), "POST 127.0.0.1 Ärger");
+  assert.equal(response.headers.get("content-length"), "21");
+});
+
+for (
+  const [what, request, drip] of [
+    ["nothing", "", ""],
+    ["headers that never end", "GET / HTTP/1.1\r\nHost: x\r\nX: ", "x"],
+    ["a body that never ends", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", "x"],
+    [
+      "a body that nobody reads",
+      "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n",
+      "x",
+    ],
+    [
+      "chunks that never end",
+      "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+      "1\r\nx\r\n",
+    ],
+    [
+      "a second request that never ends",
+      "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nX: ",
+      "x",
+    ],
+  ] as const
+) {
+  Deno.test(`servePublic closes the connection of who sends ${what}`, async () => {
+    await using server = await servePublic({
+      host,
+      port: 0,
+      headersMs: 300,
+      requestMs: 600,
+      handler: async (request) =>
+        new Response(request.url.endsWith("/unread") ? "ok" : await request.text()),
+    });
+    const socket = connect({ host, port: server.port });
+    const dripping = setInterval(() => socket.write(drip), 50);
+    try {
+      socket.write(request);
+      await said(socket);
+      assert.equal(await (await fetch(server.origin)).text(), "");
+    } finally {
+      clearInterval(dripping);
+      socket.destroy();
+    }
+  });
+}
+
+Deno.test("servePublic answers 400 to what is no request, and goes on", async () => {
+  await using server = await servePublic({ host, port: 0, handler: () => new Response("fine") });
+  for (
+    const request of [
+      "nonsense\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+      "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+      `GET /${"a".repeat(100_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
+    ]
+  ) {
+    const socket = connect({ host, port: server.port });
+    const answer = said(socket);
+    socket.write(request);
+    socket.end();
+    assert.match(await answer, /^HTTP\/1\.1 4(00|14|31)|^$/, request.slice(0, 40));
+  }
+  assert.equal(await (await fetch(server.origin)).text(), "fine");
+});
