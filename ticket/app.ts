@@ -19,7 +19,10 @@ export type NodeSource = (
 export interface TicketOptions {
   readonly nodes: NodeSource;
   readonly office: Office;
-  /** How many backups a ticket names, and its token is good for. Default: all. */
+  /**
+   * Where token2 is bound to nodes: how many backups a ticket names, and its token2 is good for. Default 2; else all are
+   * named.
+   */
   readonly backups?: number;
   /** See {@linkcode Balancer}. Default 1.04. */
   readonly maxOverMean?: number;
@@ -76,7 +79,7 @@ const parameters = ["userId", "userName", "appType", "token1"] as const;
 type Env = { readonly Bindings: TicketBindings };
 
 export function ticketApp(options: TicketOptions): Hono<Env> {
-  const { office, backups = Infinity, limits, origins = ["*"], now = Date.now } = options;
+  const { office, backups = 2, limits, origins = ["*"], now = Date.now } = options;
   const app = new Hono<Env>();
   const nowMs = () => performance.now();
   const balancer = new Balancer({ maxOverMean: options.maxOverMean ?? 1.04, nowMs });
@@ -114,11 +117,11 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
       throw new Refusal(ticketCode.missingParameter, "missing parameter: userId");
     }
     // Of the user only now: a stranger must not use up the tickets of others.
-    take(perUser, grant.userId, "user");
+    take(perUser, grant.userId.slice(0, 64), "user");
     balancer.update(await options.nodes((work) => waitUntil(context, work)));
     const place = balancer.place(grant.userId);
     if (place === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
-    const [own, ...others] = place.nodes.slice(0, 1 + backups);
+    const [own, ...others] = place.nodes.slice(0, office.bindsNodes ? 1 + backups : Infinity);
     if (own === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
     const names = [own, ...others].map(({ name }) => name);
     const { token, expiresAt } = await office.issue(grant, token1, names);
@@ -169,7 +172,8 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     "/ticket",
     bodyLimit({
       maxSize: maxBodyBytes,
-      onError: (context) => problem(context, 413, 0, `more than ${maxBodyBytes} bytes`),
+      onError: (context) =>
+        problem(context, 413, ticketCode.missingParameter, `body: more than ${maxBodyBytes} bytes`),
     }),
     async (context) => {
       try {
