@@ -7,10 +7,13 @@ import { createServer } from "node:http";
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
 import { cannotListen, type HttpServer, originOf, type ServeOptions, UnderWay } from "./serve.ts";
 
+/** A token of 16 KB in a query is still to be read, and answered as the contract says. */
+const maxHeaderBytes = 65_536;
+
 export interface ServePublicOptions extends Omit<ServeOptions, "tls"> {
-  /** By then a request's headers are there, or its connection is closed. Default 10 000; seen to once a second. */
+  /** By then a request's headers are there, or its connection is closed. Default 5000; seen to once a second. */
   readonly headersMs?: number;
-  /** By then the whole request is there. Default 30 000. */
+  /** By then the whole request is there. Default 15 000. */
   readonly requestMs?: number;
 }
 
@@ -20,7 +23,7 @@ export interface ServePublicOptions extends Omit<ServeOptions, "tls"> {
  */
 export async function servePublic(options: ServePublicOptions): Promise<HttpServer> {
   const { host, port, handler, log, drainMs = 10_000 } = options;
-  const { headersMs = 10_000, requestMs = 30_000 } = options;
+  const { headersMs = 5000, requestMs = 15_000 } = options;
   const underWay = new UnderWay(handler);
 
   function errorHandler(error: unknown): Response {
@@ -38,6 +41,7 @@ export async function servePublic(options: ServePublicOptions): Promise<HttpServ
   const server = createServer({
     headersTimeout: headersMs,
     requestTimeout: requestMs,
+    maxHeaderSize: maxHeaderBytes,
     connectionsCheckingInterval: Math.min(headersMs, 1000),
   }, (incoming, outgoing) => void listener(incoming, outgoing));
 

@@ -86,3 +86,14 @@ Deno.test("servePublic answers 400 to what is no request, and goes on", async ()
   }
   assert.equal(await (await fetch(server.origin)).text(), "fine");
 });
+
+Deno.test("servePublic reads a query of 30 000 bytes", async () => {
+  await using server = await servePublic({
+    host,
+    port: 0,
+    handler: ({ url }) => new Response(`${url.length}`),
+  });
+  const path = `/?${"x".repeat(30_000)}`;
+  const response = await fetch(server.origin + path);
+  assert.equal(await response.text(), String(server.origin.length + path.length));
+});
