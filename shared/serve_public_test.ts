@@ -87,6 +87,60 @@ Deno.test("servePublic answers 400 to what is no request, and goes on", async ()
   assert.equal(await (await fetch(server.origin)).text(), "fine");
 });
 
+Deno.test("servePublic gives requests that can be made into others, also of chunks", async () => {
+  await using server = await servePublic({
+    host,
+    port: 0,
+    handler: async (request) =>
+      new Response(await new Request(request, { headers: { "x-y": "z" } }).text()),
+  });
+  const body = ReadableStream.from(["in ", "chunks"]).pipeThrough(new TextEncoderStream());
+  const response = await fetch(server.origin, { method: "POST", body });
+  assert.equal(await response.text(), "in chunks");
+  assert.equal(await (await fetch(server.origin)).text(), "");
+});
+
+Deno.test("servePublic lets a handler know that nobody waits any more", async () => {
+  const aborted = Promise.withResolvers<void>();
+  const came = Promise.withResolvers<void>();
+  await using server = await servePublic({
+    host,
+    port: 0,
+    handler: async ({ signal }) => {
+      signal.addEventListener("abort", () => aborted.resolve());
+      came.resolve();
+      await aborted.promise;
+      return new Response();
+    },
+  });
+  const leaving = new AbortController();
+  const asked = fetch(server.origin, { signal: leaving.signal });
+  await came.promise;
+  leaving.abort();
+  await assert.rejects(asked);
+  await aborted.promise;
+});
+
+Deno.test("servePublic ends a stream whose reader has gone", async () => {
+  const cancelled = Promise.withResolvers<void>();
+  await using server = await servePublic({
+    host,
+    port: 0,
+    handler: () =>
+      new Response(
+        new ReadableStream({
+          start: (controller) => controller.enqueue(new TextEncoder().encode("first")),
+          cancel: () => cancelled.resolve(),
+        }),
+      ),
+  });
+  const response = await fetch(server.origin);
+  const reader = response.body?.getReader();
+  assert.equal(new TextDecoder().decode((await reader?.read())?.value), "first");
+  await reader?.cancel();
+  await cancelled.promise;
+});
+
 Deno.test("servePublic reads a query of 30 000 bytes", async () => {
   await using server = await servePublic({
     host,
