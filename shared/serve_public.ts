@@ -10,6 +10,9 @@ import { cannotListen, type HttpServer, originOf, type ServeOptions, UnderWay } 
 /** A token of 16 KB in a query is still to be read, and answered as the contract says. */
 const maxHeaderBytes = 65_536;
 
+/** A `Request` cannot have them. */
+const forbiddenMethods = new Set(["CONNECT", "TRACE", "TRACK"]);
+
 export interface ServePublicOptions extends Omit<ServeOptions, "tls"> {
   /** By then a request's headers are there, or its connection is closed. Default 5000; seen to once a second. */
   readonly headersMs?: number;
@@ -34,6 +37,7 @@ export async function servePublic(options: ServePublicOptions): Promise<HttpServ
 
   const listener = getRequestListener((request, bindings) => {
     const { remoteAddress = "", remotePort = 0 } = (bindings as HttpBindings).incoming.socket;
+    if (forbiddenMethods.has(request.method)) return new Response(null, { status: 405 });
     return underWay.handle(genuine(request), {
       remoteAddr: { transport: "tcp", hostname: remoteAddress, port: remotePort },
     });

@@ -87,6 +87,17 @@ Deno.test("servePublic answers 400 to what is no request, and goes on", async ()
   assert.equal(await (await fetch(server.origin)).text(), "fine");
 });
 
+Deno.test("servePublic answers 405 to methods that no Request can have", async () => {
+  await using server = await servePublic({ host, port: 0, handler: () => new Response("fine") });
+  for (const method of ["TRACE", "TRACK"]) {
+    const socket = connect({ host, port: server.port });
+    const answer = said(socket);
+    socket.write(`${method} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    // Some are no method to the server below.
+    assert.match(await answer, /^HTTP\/1\.1 40[05] /, method);
+  }
+});
+
 Deno.test("servePublic gives requests that can be made into others, also of chunks", async () => {
   await using server = await servePublic({
     host,
