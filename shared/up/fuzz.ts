@@ -62,6 +62,7 @@ export class Fuzzer {
       ...[
         "/ticket",
         "/getGroupStat?groupId=%00",
+        "/spear/kickUser",
         "/nodes",
         "/metrics",
         "/../../etc/passwd",
@@ -77,6 +78,9 @@ export class Fuzzer {
         "Content-Length: 5",
         "Content-Length: -1",
         "Content-Length: 99999999999999999999",
+        // As much memory, for who believes it.
+        "Content-Length: 17592186044416",
+        "Content-Type: application/json",
         "Transfer-Encoding: chunked",
         "Transfer-Encoding: chunked, identity",
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13",
