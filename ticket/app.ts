@@ -121,8 +121,8 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     balancer.update(await options.nodes((work) => waitUntil(context, work)));
     const place = balancer.place(grant.userId);
     if (place === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
-    const [own, ...others] = place.nodes.slice(0, office.bindsNodes ? 1 + backups : Infinity);
-    if (own === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
+    const [own, ...rest] = place.nodes;
+    const others = office.bindsNodes ? rest.slice(0, backups) : rest;
     const names = [own, ...others].map(({ name }) => name);
     const { token, expiresAt } = await office.issue(grant, token1, names);
     return {
