@@ -19,10 +19,7 @@ export type NodeSource = (
 export interface TicketOptions {
   readonly nodes: NodeSource;
   readonly office: Office;
-  /**
-   * Where token2 is bound to nodes: how many backups a ticket names, and its token2 is good for. Default 2; else all are
-   * named.
-   */
+  /** Backups that a ticket names when its token2 is bound to nodes; else all. Default 2. */
   readonly backups?: number;
   /** See {@linkcode Balancer}. Default 1.04. */
   readonly maxOverMean?: number;
