@@ -15,6 +15,7 @@ import type { Contract } from "./rpc/contract.ts";
 import { readTls, rpcShape } from "./rpc/options.ts";
 import { rpcHandler, type Service } from "./rpc/server.ts";
 import type { HttpHandler } from "./serve.ts";
+import { servePublic } from "./serve_public.ts";
 import { openHttp } from "./serve_tls.ts";
 
 export const version: string = manifest.version;
@@ -44,8 +45,8 @@ export interface ServeNodeOptions {
   /** More reasons to be ready or not, besides the registry. */
   readonly ready?: OpsOptions["ready"];
   /**
-   * Makes the port one for the outside: this handler, health and metrics, no RPC. In plain HTTP: the certificates of a
-   * profile are for the inside, TLS for clients is the front's.
+   * Makes the port one for the outside: this handler, health and metrics, no RPC, no patience with slow requests. In plain
+   * HTTP/1.1: the certificates of a profile are for the inside, TLS for clients is the front's.
    */
   readonly app?: HttpHandler;
 }
@@ -135,17 +136,17 @@ export async function openNode(
           ...await ready?.(),
         }),
       });
-      const other = app ?? calls;
-      const server = await openHttp({
-        host,
-        port,
-        ...(tls === undefined || app !== undefined ? {} : { tls }),
-        // Calls first: nothing else comes thousands of times a second.
-        handler: (request, info) =>
-          app === undefined && request.method === "POST"
-            ? calls(request)
-            : ops(request) ?? other(request, info),
-      });
+      const server = app === undefined
+        ? await openHttp({
+          ...{ host, port, tls },
+          // Calls first: nothing else comes thousands of times a second.
+          handler: (request) =>
+            request.method === "POST" ? calls(request) : ops(request) ?? calls(request),
+        })
+        : await servePublic({
+          ...{ host, port, log },
+          handler: (request, caller) => ops(request) ?? app(request, caller),
+        });
       const scheme = new URL(server.origin).protocol;
       return {
         port: server.port,

@@ -10,10 +10,12 @@ export interface TlsFiles {
   readonly ca?: string;
 }
 
-export type HttpHandler = (
-  request: Request,
-  info: Deno.ServeHandlerInfo<Deno.NetAddr>,
-) => Response | Promise<Response>;
+/** What a handler is told of a request beside itself. */
+export interface Caller {
+  readonly remoteAddr: Deno.NetAddr;
+}
+
+export type HttpHandler = (request: Request, caller: Caller) => Response | Promise<Response>;
 
 export interface ServeOptions {
   readonly host: string;
@@ -48,19 +50,7 @@ export function serveHttp(options: ServeOptions): HttpServer {
   if (tls?.ca !== undefined) {
     throw new Error(`Cannot listen on ${host}:${port}: client certificates are not asked for here`);
   }
-  const underWay = new Set<(answer: Response) => void>();
-
-  function serve(
-    request: Request,
-    info: Deno.ServeHandlerInfo<Deno.NetAddr>,
-  ): Response | Promise<Response> {
-    const answer = handler(request, info);
-    if (answer instanceof Response) return answer;
-    return new Promise((resolve, reject) => {
-      underWay.add(resolve);
-      answer.then(resolve, reject).finally(() => underWay.delete(resolve));
-    });
-  }
+  const underWay = new UnderWay(handler);
 
   function onError(error: unknown): Response {
     log?.error("A request's handler failed: {error}", { error });
@@ -70,25 +60,47 @@ export function serveHttp(options: ServeOptions): HttpServer {
   const server = listening(host, port, () => {
     const plain = { hostname: host, port, onListen: () => {}, onError };
     return tls === undefined
-      ? Deno.serve(plain, serve)
-      : Deno.serve({ ...plain, cert: tls.cert, key: tls.key }, serve);
+      ? Deno.serve(plain, underWay.handle)
+      : Deno.serve({ ...plain, cert: tls.cert, key: tls.key }, underWay.handle);
   });
-
-  async function close(): Promise<void> {
-    // Deno.serve offers no way to cut connections once a graceful shutdown has begun: answers are forced instead.
-    const forced = setTimeout(() => {
-      for (const resolve of underWay) resolve(new Response(null, { status: 503 }));
-    }, drainMs);
-    await within(server.shutdown(), drainMs + lastWordsMs);
-    clearTimeout(forced);
-  }
 
   let closing: Promise<void> | undefined;
   return {
     port: server.addr.port,
     origin: originOf(tls === undefined ? "http" : "https", host, server.addr.port),
-    [Symbol.asyncDispose]: () => closing ??= close(),
+    [Symbol.asyncDispose]: () => closing ??= underWay.end(server.shutdown(), drainMs),
   };
+}
+
+/** A handler whose answers can be forced. */
+export class UnderWay {
+  readonly #handler: HttpHandler;
+  readonly #answers = new Set<(answer: Response) => void>();
+
+  constructor(handler: HttpHandler) {
+    this.#handler = handler;
+  }
+
+  readonly handle: HttpHandler = (request, caller) => {
+    const answer = this.#handler(request, caller);
+    if (answer instanceof Response) return answer;
+    return new Promise((resolve, reject) => {
+      this.#answers.add(resolve);
+      answer.then(resolve, reject).finally(() => this.#answers.delete(resolve));
+    });
+  };
+
+  /**
+   * Resolves with `closed`, or a second after `drainMs`. A server offers no good way to cut a connection short: after `drainMs`
+   * those who wait are answered by 503.
+   */
+  async end(closed: Promise<void>, drainMs: number): Promise<void> {
+    const forced = setTimeout(() => {
+      for (const resolve of this.#answers) resolve(new Response(null, { status: 503 }));
+    }, drainMs);
+    await within(closed, drainMs + lastWordsMs);
+    clearTimeout(forced);
+  }
 }
 
 export function originOf(scheme: "http" | "https", host: string, port: number): string {

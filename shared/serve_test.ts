@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { serveHttp } from "./serve.ts";
+import { type HttpServer, serveHttp, type ServeOptions } from "./serve.ts";
+import { servePublic } from "./serve_public.ts";
 import { waitFor } from "./testing.ts";
 
 const host = "127.0.0.1";
@@ -26,14 +27,6 @@ Deno.test("serveHttp speaks HTTP/1.1 and HTTP/2 with prior knowledge on one port
   assert.equal(await (await fetch(server.origin, { client: h2.http })).text(), "hello");
 });
 
-Deno.test("serveHttp names the address that is in use", async () => {
-  await using server = serveHttp({ host, port: 0, handler: () => new Response() });
-  assert.throws(
-    () => serveHttp({ host, port: server.port, handler: () => new Response() }),
-    { message: `Cannot listen on 127.0.0.1:${server.port}: the port is in use` },
-  );
-});
-
 Deno.test("serveHttp does not pretend to ask for client certificates", () => {
   assert.throws(
     () =>
@@ -47,62 +40,76 @@ Deno.test("serveHttp does not pretend to ask for client certificates", () => {
   );
 });
 
-Deno.test("serveHttp answers 500 for a handler that throws, and goes on", async () => {
-  await using server = serveHttp({
-    host,
-    port: 0,
-    handler: ({ url }) => {
-      if (url.endsWith("/throws")) throw new Error("thrown");
-      if (url.endsWith("/rejects")) return Promise.reject(new Error("rejected"));
-      return new Response("fine");
-    },
-  });
-  for (const path of ["/throws", "/rejects"]) {
-    const response = await fetch(server.origin + path);
-    assert.equal(response.status, 500);
-    assert.equal(await response.text(), "");
-  }
-  assert.equal(await (await fetch(server.origin)).text(), "fine");
-});
+const servers: Record<string, (options: ServeOptions) => HttpServer | Promise<HttpServer>> = {
+  serveHttp,
+  servePublic,
+};
 
-Deno.test("a server that is disposed finishes what is under way and takes nothing new", async () => {
-  const finish = Promise.withResolvers<void>();
-  let began = false;
-  const server = serveHttp({
-    host,
-    port: 0,
-    handler: async () => {
-      began = true;
-      await finish.promise;
-      return new Response("finished");
-    },
+for (const [name, serve] of Object.entries(servers)) {
+  Deno.test(`${name} names the address that is in use`, async () => {
+    await using server = await serve({ host, port: 0, handler: () => new Response() });
+    await assert.rejects(
+      async () => await serve({ host, port: server.port, handler: () => new Response() }),
+      { message: `Cannot listen on 127.0.0.1:${server.port}: the port is in use` },
+    );
   });
-  using h2 = h2Client();
-  const underWay = fetch(server.origin, { client: h2.http }).then((response) => response.text());
-  await waitFor(() => began);
-  const disposed = server[Symbol.asyncDispose]();
-  const again = server[Symbol.asyncDispose]();
-  await waitFor(() => refused(server.origin));
-  finish.resolve();
-  assert.equal(await underWay, "finished");
-  await Promise.all([disposed, again]);
-});
 
-Deno.test("a server that is disposed does not wait for ever for a handler that hangs", async () => {
-  let began = false;
-  const server = serveHttp({
-    host,
-    port: 0,
-    drainMs: 50,
-    handler: () => {
-      began = true;
-      return new Promise<Response>(() => {});
-    },
+  Deno.test(`${name} answers 500 for a handler that throws, and goes on`, async () => {
+    await using server = await serve({
+      host,
+      port: 0,
+      handler: ({ url }) => {
+        if (url.endsWith("/throws")) throw new Error("thrown");
+        if (url.endsWith("/rejects")) return Promise.reject(new Error("rejected"));
+        return new Response("fine");
+      },
+    });
+    for (const path of ["/throws", "/rejects"]) {
+      const response = await fetch(server.origin + path);
+      assert.equal(response.status, 500);
+      assert.equal(await response.text(), "");
+    }
+    assert.equal(await (await fetch(server.origin)).text(), "fine");
   });
-  const underWay = fetch(server.origin);
-  await waitFor(() => began);
-  await server[Symbol.asyncDispose]();
-  const response = await underWay;
-  await response.body?.cancel();
-  assert.equal(response.status, 503);
-});
+
+  Deno.test(`${name}, disposed, finishes what is under way and takes nothing new`, async () => {
+    const finish = Promise.withResolvers<void>();
+    let began = false;
+    const server = await serve({
+      host,
+      port: 0,
+      handler: async () => {
+        began = true;
+        await finish.promise;
+        return new Response("finished");
+      },
+    });
+    const underWay = fetch(server.origin).then((response) => response.text());
+    await waitFor(() => began);
+    const disposed = server[Symbol.asyncDispose]();
+    const again = server[Symbol.asyncDispose]();
+    await waitFor(() => refused(server.origin));
+    finish.resolve();
+    assert.equal(await underWay, "finished");
+    await Promise.all([disposed, again]);
+  });
+
+  Deno.test(`${name}, disposed, does not wait for ever for a handler that hangs`, async () => {
+    let began = false;
+    const server = await serve({
+      host,
+      port: 0,
+      drainMs: 50,
+      handler: () => {
+        began = true;
+        return new Promise<Response>(() => {});
+      },
+    });
+    const underWay = fetch(server.origin);
+    await waitFor(() => began);
+    await server[Symbol.asyncDispose]();
+    const response = await underWay;
+    await response.body?.cancel();
+    assert.equal(response.status, 503);
+  });
+}

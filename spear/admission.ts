@@ -68,16 +68,24 @@ export class Admitted {
 
   /** @throws {EventError} */
   requireListen(event: string, groupId: string): void {
+    this.#requireInForce(event);
     if (this.mayListen(groupId)) return;
     throw new EventError(code.logicError, `${event}: no right to listen to group ${groupId}`);
   }
 
   /** @throws {EventError} */
   requireSend(type: 0 | 1, targetId: string): void {
+    this.#requireInForce("msg");
     const { send, users } = this.#entry.grant.rights;
     if (allows(type === 1 ? send : users, targetId)) return;
     const target = type === 1 ? "group" : "user";
     throw new EventError(code.logicError, `msg: no right to send to ${target} ${targetId}`);
+  }
+
+  /** The connection is closed a moment after the rights have ended; nothing is done in that moment. */
+  #requireInForce(event: string): void {
+    if (this.rightsUntil === undefined || Date.now() < this.rightsUntil) return;
+    throw new EventError(code.logicError, `${event}: the rights have expired`);
   }
 
   /** token2 for other nodes, to be used within `lifeMs` or a little later. */

@@ -3,6 +3,8 @@ import { SignJWT } from "jose";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import { ask, serverTest, waitFor } from "@gru/shared/testing";
 import { startRedis } from "@gru/shared/testing_redis";
+import { door } from "@gru/ticket/token";
+import { Admitted } from "./admission.ts";
 import { MemoryBus } from "./broker_memory.ts";
 import { RawClient } from "./raw_client.ts";
 import type { SpearOverrides } from "./spear.ts";
@@ -181,6 +183,19 @@ Deno.test("a client that brings no new rights in time is closed with 4003", asyn
   await client.closed;
   assert.ok(packets.some((packet) => packet.startsWith('2["refresh"')));
   assert.equal(closedWith, 4003);
+});
+
+Deno.test("nothing is done for rights that have ended, also before the connection is closed", async () => {
+  const rights = { listen: ["*"], send: ["*"], users: ["*"] };
+  const lock = door({ scheme: "jwt", token2Secret: secret, skewMs: 60_000 }, "spear1");
+  const claims = { userId: "1", userName: "", appType: "" };
+  const { grant } = await lock.check(claims, "", await token2({ rightsMs: -1 }));
+  assert.deepEqual(grant.rights, rights);
+  const admitted = new Admitted(lock, { grant }, undefined);
+  const expired = { name: "EventError", errorCode: 1002, message: /the rights have expired/ };
+  assert.throws(() => admitted.requireListen("subscribe", "1"), expired);
+  assert.throws(() => admitted.requireListen("online", "1"), expired);
+  for (const type of [0, 1] as const) assert.throws(() => admitted.requireSend(type, "1"), expired);
 });
 
 Deno.test("a stopping node gives its clients tokens for the node they are sent to", async () => {

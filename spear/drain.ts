@@ -13,8 +13,8 @@ export interface DrainOptions {
 /** How long a token is good after the moment when it is to be used. */
 const lastMinuteMs = 30_000;
 
-/** A token that names more nodes than these is needlessly long. */
-const maxNodes = 10;
+/** As a ticket's: good for the next place and two more, and stolen elsewhere for none. */
+const maxNodes = 3;
 
 /** This part of the time is left to the last client, to come back elsewhere before it is disconnected here. */
 const graceShare = 0.3;

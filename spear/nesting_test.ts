@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { RawClient } from "./raw_client.ts";
 import { authenticated, modern, old, singleSpear } from "./spear_testing.ts";
 
 function nested(depth: number): string {
@@ -40,5 +41,25 @@ Deno.test("names of the prototype in an argument change nothing", async () => {
   assert.equal(({} as { polluted?: number }).polluted, undefined);
   for (const id of ["__proto__", "constructor"]) {
     assert.deepEqual((await client.request("online", id)).data, { userIds: [1] });
+  }
+});
+
+Deno.test("a packet of 40 000 levels harms nobody, whatever socket.io takes it for", async () => {
+  await using spear = await singleSpear();
+  const { hostname, port } = new URL(spear.address);
+  const deep = `${"[".repeat(40_000)}${"]".repeat(40_000)}`;
+  await using honest = await authenticated(spear.address, 2);
+  for (const begin of ['20["auth",', '2["subscribe",', "2", "3", "0", "4", '51-["msg",', "61-"]) {
+    const client = await RawClient.connect({
+      host: hostname,
+      port: Number(port),
+      onPacket: () => {},
+    });
+    client.send(`${begin}${deep}${begin.includes('"') ? "]" : ""}`);
+    const argument = { type: 0, target: { id: 2 }, content: begin };
+    assert.equal((await honest.request("msg", argument)).success, true);
+    assert.equal((await honest.next("msg")).content, begin);
+    client.close();
+    await client.closed;
   }
 });

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { RateLimit } from "./rate_limit.ts";
 import { Roster } from "./roster.ts";
 
 Deno.test("Roster tells the net changes between two takings, whatever came and went", () => {
@@ -33,23 +32,6 @@ Deno.test("Roster tells the net changes between two takings, whatever came and w
       if (group === "") leaves ? roster.userLeft(user) : roster.userJoined(user);
       else if (leaves) roster.groupLeft(group, user);
       else roster.groupJoined(group, user);
-    }
-  }));
-});
-
-Deno.test("RateLimit lets through so many at once, and in any second no more than twice as many", () => {
-  const pauses = fc.array(fc.integer({ min: 0, max: 400 }), { maxLength: 200 });
-  fc.assert(fc.property(fc.integer({ min: 1, max: 20 }), pauses, (perSecond, pauses) => {
-    const limit = new RateLimit(perSecond);
-    let now = 1000;
-    const taken: number[] = [];
-    for (const pause of pauses) {
-      now += pause;
-      if (limit.take(now)) taken.push(now);
-      else assert.ok(taken.length >= perSecond);
-    }
-    for (const from of taken) {
-      assert.ok(taken.filter((at) => at >= from && at < from + 1000).length <= 2 * perSecond);
     }
   }));
 });

@@ -1,6 +1,7 @@
 /** One client from its connection to its end: what it may do, what it is a member of. Knows no socket. */
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Logger } from "@gru/shared/log";
+import { RateLimit } from "@gru/shared/rate_limit";
 import type { Admitted } from "./admission.ts";
 import type { Bans } from "./bans.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
@@ -8,7 +9,6 @@ import type { Frame } from "./fanout.ts";
 import type { Hub, Join, Member } from "./hub.ts";
 import type { IdSource } from "./ids.ts";
 import type { Presence, PresenceChange } from "./presence.ts";
-import { RateLimit } from "./rate_limit.ts";
 import type { Roster } from "./roster.ts";
 import {
   type Argument,
@@ -346,11 +346,12 @@ export class Session implements Member {
 
   async #msg(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const { type, targetId, content, clientMsgId } = parseArgument("msg", raw).value;
-    this.#rate ??= new RateLimit(this.#node.limits.messagesPerSecond);
-    if (!this.#rate.take(performance.now())) {
+    const { messagesPerSecond } = this.#node.limits;
+    this.#rate ??= new RateLimit({ perSecond: messagesPerSecond, burst: messagesPerSecond });
+    if (this.#rate.take(performance.now()) > 0) {
       throw new EventError(
         code.logicError,
-        `msg: not accepted: more than ${this.#node.limits.messagesPerSecond} messages a second`,
+        `msg: not accepted: more than ${messagesPerSecond} messages a second`,
       );
     }
     this.#user?.admitted.requireSend(type, targetId);

@@ -5,8 +5,9 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
+import { KeyedRateLimit } from "@gru/shared/rate_limit";
 import { type BalancedNode, Balancer } from "./balance.ts";
-import { clientAddress, KeyedRateLimit } from "./rate_limit.ts";
+import { clientAddress } from "./client_address.ts";
 import { type Claims, type Office, TokenError } from "./scheme.ts";
 
 /** The spear nodes of this moment; the same array while nothing has changed. */
@@ -18,7 +19,7 @@ export type NodeSource = (
 export interface TicketOptions {
   readonly nodes: NodeSource;
   readonly office: Office;
-  /** How many backups a ticket names, and its token is good for. Default: all. */
+  /** Backups that a ticket names when its token2 is bound to nodes; else all. Default 2. */
   readonly backups?: number;
   /** See {@linkcode Balancer}. Default 1.04. */
   readonly maxOverMean?: number;
@@ -75,7 +76,7 @@ const parameters = ["userId", "userName", "appType", "token1"] as const;
 type Env = { readonly Bindings: TicketBindings };
 
 export function ticketApp(options: TicketOptions): Hono<Env> {
-  const { office, backups = Infinity, limits, origins = ["*"], now = Date.now } = options;
+  const { office, backups = 2, limits, origins = ["*"], now = Date.now } = options;
   const app = new Hono<Env>();
   const nowMs = () => performance.now();
   const balancer = new Balancer({ maxOverMean: options.maxOverMean ?? 1.04, nowMs });
@@ -113,12 +114,12 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
       throw new Refusal(ticketCode.missingParameter, "missing parameter: userId");
     }
     // Of the user only now: a stranger must not use up the tickets of others.
-    take(perUser, grant.userId, "user");
+    take(perUser, grant.userId.slice(0, 64), "user");
     balancer.update(await options.nodes((work) => waitUntil(context, work)));
     const place = balancer.place(grant.userId);
     if (place === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
-    const [own, ...others] = place.nodes.slice(0, 1 + backups);
-    if (own === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
+    const [own, ...rest] = place.nodes;
+    const others = office.bindsNodes ? rest.slice(0, backups) : rest;
     const names = [own, ...others].map(({ name }) => name);
     const { token, expiresAt } = await office.issue(grant, token1, names);
     return {
@@ -168,7 +169,8 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     "/ticket",
     bodyLimit({
       maxSize: maxBodyBytes,
-      onError: (context) => problem(context, 413, 0, `more than ${maxBodyBytes} bytes`),
+      onError: (context) =>
+        problem(context, 413, ticketCode.missingParameter, `body: more than ${maxBodyBytes} bytes`),
     }),
     async (context) => {
       try {

@@ -3,6 +3,7 @@
  * one. Straight into the handler, no sockets; then over HTTP with as many requests under way.
  */
 import { SignJWT } from "jose";
+import { servePublic } from "@gru/shared/serve_public";
 import { ticketApp } from "./app.ts";
 import { office, type OfficeConfig } from "./token.ts";
 
@@ -126,7 +127,7 @@ await table("straight into the handler", ({ handler, token1 }) => {
 });
 
 await table("over HTTP/1.1, client in the same process", async ({ handler, token1 }) => {
-  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, handler);
-  const urls = urlsOf(`http://127.0.0.1:${server.addr.port}`, token1);
+  await using server = await servePublic({ host: "127.0.0.1", port: 0, handler });
+  const urls = urlsOf(server.origin, token1);
   return await rate((i) => fetch(urls[i % urls.length] ?? ""));
 });

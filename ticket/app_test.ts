@@ -176,7 +176,7 @@ for (
     ["a body that is no JSON", { body: "{" }, 400, 710, /expected JSON/],
     ["a body that is a list", { body: "[]" }, 400, 710, /expected a JSON object/],
     ["an object for a name", { body: '{"userName":{}}' }, 400, 710, /body\.userName/],
-    ["a body of megabytes", { body: "x".repeat(5_000_000) }, 413, 0, /4096 bytes/],
+    ["a body of megabytes", { body: "x".repeat(5_000_000) }, 413, 710, /4096 bytes/],
     ["deep nesting", { body: "[".repeat(4000) }, 400, 710, /expected JSON/],
     ["no spear", { nodes: () => [] }, 503, 701, /no spear/],
     [
@@ -258,17 +258,27 @@ Deno.test("/ticket tells browsers which pages may ask", async () => {
   assert.equal(any.headers.get("access-control-allow-origin"), "*");
 });
 
-Deno.test("/ticket names as many backups as it is told to, and its token is good for no others", async () => {
-  const { data } = await (await post({ backups: 1 })).json();
-  assert.equal(data.backupNodes.length, 1);
-  const claims = { userId: "42", userName: "Ann", appType: "1" };
-  const named = [data.name, data.backupNodes[0].name];
-  for (const { name } of nodes) {
-    const { check } = door(
-      { scheme: "jwt", token2Secret: secrets.token2, skewMs: 0 },
-      name,
-    );
-    const entered = await check(claims, "", data.token).then(() => true, () => false);
-    assert.equal(entered, named.includes(name));
-  }
+for (const [backups, count] of [[undefined, 2], [1, 1], [0, 0], [9, 4]] as const) {
+  Deno.test(`/ticket names ${count} of four backups when told ${backups}, and its token is good for no others`, async () => {
+    const five = [1, 2, 3, 4, 5].map((id) => ({ name: `spear${id}`, addr: `http://${id}` }));
+    const options = backups === undefined ? {} : { backups };
+    const { data } = await (await post({ ...options, nodes: () => five })).json();
+    assert.equal(data.backupNodes.length, count);
+    const claims = { userId: "42", userName: "Ann", appType: "1" };
+    const named = [data, ...data.backupNodes].map(({ name }) => name);
+    for (const { name } of five) {
+      const { check } = door(
+        { scheme: "jwt", token2Secret: secrets.token2, skewMs: 0 },
+        name,
+      );
+      const entered = await check(claims, "", data.token).then(() => true, () => false);
+      assert.equal(entered, named.includes(name));
+    }
+  });
+}
+
+Deno.test("/ticket names all others where tokens are good anywhere", async () => {
+  const five = [1, 2, 3, 4, 5].map((id) => ({ name: `spear${id}`, addr: `http://${id}` }));
+  const { data } = await answer(query, { nodes: () => five, backups: 0 });
+  assert.equal(data.backupNodes.length, 4);
 });

@@ -1,6 +1,7 @@
 /** The profile's `auth` of ticket and of spear: what both have, and what makes either refuse to start. */
 import { z } from "zod";
 import { profileName, secret } from "@gru/shared/config";
+import { checkSpearAuth, checkTicketAuth, type Complain } from "./auth_rules.ts";
 
 const shape = {
   profile: profileName(),
@@ -34,28 +35,7 @@ export const ticketAuth = z.strictObject({
     .describe("scheme jwt: how long token2 may be used"),
   rightsMs: z.int().min(1000).max(86_400_000).default(3_600_000)
     .describe("scheme jwt: how long rights stand at most before a client must ask again"),
-}).superRefine((auth, context) => {
-  const complain = complainTo(context);
-  checkShared(auth, complain);
-  if (auth.scheme === "gru") checkSalt("saltToTicket", auth.saltToTicket, auth.profile, complain);
-  if (auth.scheme !== "jwt") return;
-  const { secret, publicKey, jwks, issuer, audience } = auth.token1;
-  if ([secret, publicKey, jwks].filter((key) => key !== undefined).length !== 1) {
-    complain(
-      ["token1", "secret"],
-      "scheme jwt wants one of GRU_TOKEN1_SECRET, GRU_TOKEN1_PUBLIC_KEY and auth.token1.jwks",
-    );
-  }
-  if (secret !== undefined) {
-    checkSecret(["token1", "secret"], secret, complain);
-    if (auth.token2Secret?.split(",").includes(secret)) {
-      complain(["token2Secret"], "must be another one than that of token1");
-    }
-  }
-  if (jwks !== undefined && (issuer === undefined || audience === undefined)) {
-    complain(["token1", "audience"], "a key set may serve others too: issuer and audience, please");
-  }
-});
+}).superRefine((auth, context) => checkTicketAuth(auth, complainTo(context)));
 
 export const spearAuth = z.strictObject({
   ...shape,
@@ -63,46 +43,8 @@ export const spearAuth = z.strictObject({
   refreshMs: z.int().min(100).max(3_600_000).default(60_000).describe(
     "scheme jwt: so long before a client's rights end it is asked to bring new ones",
   ),
-}).superRefine((auth, context) => checkShared(auth, complainTo(context)));
-
-/** Everybody can read them in Gru's repository. */
-const sampleSecrets = ["token_gen_for_ticket@sumory.com", "token_gen_for_spear@sumory.com"];
-
-type Complain = (path: string[], message: string) => void;
+}).superRefine((auth, context) => checkSpearAuth(auth, complainTo(context)));
 
 function complainTo(context: z.core.$RefinementCtx): Complain {
   return (path, message) => context.addIssue({ code: "custom", path, message });
-}
-
-function checkShared(
-  auth: z.output<z.ZodObject<typeof shape>>,
-  complain: Complain,
-): void {
-  if (auth.scheme === "gru") {
-    if (!auth.gruAllowed) {
-      complain(["gruAllowed"], "scheme gru is for old clients only; set this to use it");
-    }
-    checkSalt("saltToSpear", auth.saltToSpear, auth.profile, complain);
-  }
-  if (auth.scheme !== "jwt") return;
-  if (auth.token2Secret === undefined) complain(["token2Secret"], "scheme jwt wants this secret");
-  for (const secret of auth.token2Secret?.split(",") ?? []) {
-    checkSecret(["token2Secret"], secret, complain);
-  }
-}
-
-function checkSalt(
-  key: string,
-  salt: string | undefined,
-  profile: string,
-  complain: Complain,
-): void {
-  if (salt === undefined) complain([key], "scheme gru wants this salt");
-  else if (profile !== "dev" && sampleSecrets.includes(salt)) {
-    complain([key], "is Gru's sample, which everybody knows; only the profile dev takes it");
-  }
-}
-
-function checkSecret(path: string[], secret: string, complain: Complain): void {
-  if (secret.length < 32) complain(path, "must have 32 characters or more");
 }

@@ -12,4 +12,6 @@ serve({
   },
   hostname: process.env.HOST ?? "127.0.0.1",
   port: Number(process.env.PORT ?? 30000),
+  // Who speaks slowly is not waited for.
+  serverOptions: { headersTimeout: 5000, requestTimeout: 15_000 },
 });

@@ -1,14 +1,12 @@
 /** The same handler on Deno, Node and a Workers runtime, behind a real nginx; and what they do when the inner ticket dies. */
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { SignJWT } from "jose";
-import { freePort, ServerProcess, serverTest, waitFor } from "@gru/shared/testing";
+import { freePort, projectRoot, ServerProcess, serverTest, waitFor } from "@gru/shared/testing";
+import { answers, type Front, makeCertificates, run, startFront } from "./front_testing.ts";
 // Not named in deno.json, of which every start downloads everything: this is a hundred megabytes.
 import workerd from "npm:workerd@1.20261023.1";
 
-const here = dirname(fileURLToPath(import.meta.url));
-const root = dirname(here);
 /** A CommonJS module, whose types do not tell how Deno sees it. */
 const workerdBinary = (workerd as unknown as { readonly default: string }).default;
 
@@ -16,39 +14,6 @@ const secrets = {
   GRU_TOKEN1_SECRET: "business-secret-of-32-characters!",
   GRU_TOKEN2_SECRET: "our-own-secret-of-32-characters-!",
 };
-
-async function run(program: string, args: readonly string[], cwd = root): Promise<void> {
-  const { success, stderr } = await new Deno.Command(program, { args: [...args], cwd }).output();
-  assert.ok(success, `${program} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
-}
-
-/** `gru.crt` and `gru.key`, signed by `ca.crt`. */
-async function makeCertificates(folder: string): Promise<void> {
-  const key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-  Deno.writeTextFileSync(
-    `${folder}/ext`,
-    "subjectAltName=DNS:localhost,DNS:ticket.example.org\nbasicConstraints=CA:FALSE",
-  );
-  for (
-    const command of [
-      `req -x509 ${key} -keyout ca.key -out ca.crt -days 2 -subj /CN=ca`,
-      `req ${key} -keyout gru.key -out gru.csr -subj /CN=gru`,
-      "x509 -req -in gru.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out gru.crt",
-    ]
-  ) {
-    await run("openssl", command.split(" "), folder);
-  }
-}
-
-async function answers(url: string): Promise<boolean> {
-  try {
-    const response = await fetch(url);
-    await response.body?.cancel();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 class Scene implements AsyncDisposable {
   readonly folder = Deno.makeTempDirSync({ prefix: "gru_edge_" });
@@ -64,7 +29,7 @@ class Scene implements AsyncDisposable {
     const process = this.#stack.use(
       new ServerProcess(program, {
         args: [...args(port)],
-        cwd: root,
+        cwd: projectRoot,
         env: { PORT: String(port), ...options.env },
       }),
     );
@@ -74,34 +39,8 @@ class Scene implements AsyncDisposable {
     return { port, process };
   }
 
-  /** The sample, with our ports, folders and certificate. */
-  async nginx(ticketPort: number): Promise<{ readonly https: number; readonly nodes: number }> {
-    const https = freePort();
-    const folder = Deno.makeTempDirSync({ dir: this.folder, prefix: "nginx_" });
-    const sample = Deno.readTextFileSync(join(here, "front/nginx.conf"));
-    const config = (nodes: number) =>
-      sample
-        .replaceAll("127.0.0.1:30000", `127.0.0.1:${ticketPort}`)
-        .replaceAll("127.0.0.1:30080", `127.0.0.1:${nodes}`)
-        .replaceAll("listen 443", `listen 127.0.0.1:${https}`)
-        .replaceAll(/\/etc\/nginx|\/run|\/var\/log\/nginx|\/var\/cache\/nginx/g, folder)
-        .replace("worker_processes auto;", "worker_processes 1; daemon off; master_process off;")
-        .replace(
-          "http {",
-          `http { ${
-            ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) =>
-              `${kind}_temp_path ${folder}/${kind};`
-            ).join(" ")
-          }`,
-        );
-    for (const extension of ["crt", "key"]) {
-      Deno.copyFileSync(`${this.folder}/gru.${extension}`, `${folder}/gru.${extension}`);
-    }
-    const { port: nodes } = await this.start("nginx", (port) => {
-      Deno.writeTextFileSync(join(folder, "nginx.conf"), config(port));
-      return ["-c", join(folder, "nginx.conf"), "-p", folder, "-e", `${folder}/error.log`];
-    });
-    return { https, nodes };
+  async nginx(ticketPort: number): Promise<Front> {
+    return this.#stack.use(await startFront({ folder: this.folder, ticketPort }));
   }
 
   async bundle(entry: string, platform: "deno" | "browser"): Promise<string> {
@@ -109,7 +48,7 @@ class Scene implements AsyncDisposable {
     await run(Deno.execPath(), [
       ...["bundle", "--quiet", "--minify", "--platform", platform],
       ...["--output", file, `ticket/${entry}.ts`],
-    ]);
+    ], projectRoot);
     return file;
   }
 

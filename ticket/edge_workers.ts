@@ -3,13 +3,16 @@ import "./edge_require.ts";
 import type { ExecutionContext } from "hono";
 import { edgeApp, type EdgeSettings } from "./edge.ts";
 
+/** Without it JSON is not cached; for how long, the answer's `Cache-Control` says. */
+const nodesRequest = { cf: { cacheEverything: true } } as RequestInit;
+
 export default worker();
 
 function worker() {
   let app: ReturnType<typeof edgeApp> | undefined;
   return {
     fetch(request: Request, settings: EdgeSettings, context: ExecutionContext) {
-      app ??= edgeApp(settings);
+      app ??= edgeApp(settings, nodesRequest);
       const address = request.headers.get("cf-connecting-ip") ?? "";
       return app.fetch(request, { address }, context);
     },

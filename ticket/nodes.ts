@@ -39,6 +39,8 @@ async function etagOf(text: string): Promise<string> {
 export interface CachedNodesOptions {
   /** `http://host:port/nodes` of an inner ticket, or of a cache in front of several. */
   readonly url: string;
+  /** For the platform's own cache. */
+  readonly request?: RequestInit;
   /** On a clock that never goes back. */
   readonly nowMs?: () => number;
   readonly onError?: (error: Error) => void;
@@ -62,7 +64,7 @@ const maxBytes = 10_000_000;
  * its programs fetch, and few give away what is stale.
  */
 export function cachedNodes(options: CachedNodesOptions): NodeSource {
-  const { url, nowMs = () => performance.now(), onError } = options;
+  const { url, request, nowMs = () => performance.now(), onError } = options;
   let known: Known | undefined;
   let askedAtMs = -Infinity;
   let failed = false;
@@ -72,7 +74,8 @@ export function cachedNodes(options: CachedNodesOptions): NodeSource {
     askedAtMs = nowMs();
     try {
       const headers: HeadersInit = known?.etag === undefined ? {} : { "if-none-match": known.etag };
-      const response = await fetch(url, { headers, signal: AbortSignal.timeout(timeoutMs) });
+      const signal = AbortSignal.timeout(timeoutMs);
+      const response = await fetch(url, { ...request, headers, signal });
       const text = await response.text();
       if (response.status === 304 && known !== undefined) {
         known = { ...known, ...agesOf(response), atMs: nowMs() };

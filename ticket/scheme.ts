@@ -23,6 +23,8 @@ export interface Token {
 
 /** ticket's side. */
 export interface Office {
+  /** token2 lets in at the nodes it was issued for only; else at all. */
+  readonly bindsNodes: boolean;
   /** @throws {TokenError} when token1 is not valid, or belongs to somebody else than these claims. */
   admit(claims: Partial<Claims>, token1: string): Promise<Grant>;
   /** token2: lets the user in at these nodes. */

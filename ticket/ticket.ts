@@ -24,7 +24,9 @@ export const ticketSchema = z.strictObject({
   balance: z.strictObject({
     maxOverMean: z.number().min(1.01).max(10)
       .describe("a spear with more connections than so many times the mean is passed over"),
-    backups: z.int().min(0).max(100).describe("how many other spears a ticket is good for"),
+    backups: z.int().min(0).max(100).describe(
+      "scheme jwt: how many other spears a ticket names and is good for; the other schemes name all",
+    ),
   }),
 });
 

@@ -65,6 +65,7 @@ function secretsOf({ token2Secret = "" }: { readonly token2Secret?: string | und
 
 /** Everybody comes in and may do everything; token2 is a word so that clients find one. */
 const openOffice: Office = {
+  bindsNodes: false,
   admit: async ({ userId = "", userName = "", appType = "" }) => ({
     userId,
     userName,

@@ -6,6 +6,7 @@ import { type Claims, type Door, type Office, TokenError } from "./scheme.ts";
 
 export function gruOffice(saltToTicket: string, saltToSpear: string): Office {
   return {
+    bindsNodes: false,
     admit: async ({ userId = "", userName = "", appType = "" }, token1) => {
       const claims = { userId, userName, appType };
       if (!equal(token1, gruToken(sourceOf(claims), saltToTicket))) {

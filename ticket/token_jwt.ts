@@ -38,6 +38,7 @@ export function jwtOffice(config: JwtOfficeConfig, now: () => number = Date.now)
   const check = token1Checker(config.token1, now);
   const signer = new Signer(config.token2Secrets, now);
   return {
+    bindsNodes: true,
     admit: async (claims, token1) => {
       const grant = await check(claims, token1);
       return {

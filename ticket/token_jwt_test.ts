@@ -150,11 +150,23 @@ for (const alg of ["RS256", "ES256"]) {
   });
 }
 
+/** Of the whole program: the key set's cache knows no other. */
+function timeOfAll(clock: Clock): Disposable {
+  const { now } = Date;
+  Date.now = clock.now;
+  return { [Symbol.dispose]: () => void (Date.now = now) };
+}
+
 Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its death", async () => {
   const clock = new Clock();
+  using _time = timeOfAll(clock);
   const first = await generateKeyPair("ES256");
   const second = await generateKeyPair("RS256");
-  const keys = [{ ...await exportJWK(first.publicKey), kid: "1", alg: "ES256" }];
+  const [old, fresh] = [
+    { ...await exportJWK(first.publicKey), kid: "1", alg: "ES256" },
+    { ...await exportJWK(second.publicKey), kid: "2", alg: "RS256" },
+  ];
+  let keys = [old];
   let asked = 0;
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => {
     asked++;
@@ -163,23 +175,43 @@ Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its d
   try {
     const jwks = `http://127.0.0.1:${server.addr.port}/keys`;
     const { admit } = officeOf({ jwks, issuer: "shop", audience: "gru" }, clock);
-    const payload = { iss: "shop", aud: "gru" };
+    const payload = { iss: "shop", aud: "gru", exp: clock.ms / 1000 + 100_000 };
     const signed = (alg: string, kid: string, { privateKey }: GenerateKeyPairResult) =>
       token1(clock, payload, { alg, kid }).sign(privateKey);
-    const old = await signed("ES256", "1", first);
-    for (let i = 0; i < 10; i++) await admit(claims, old);
-    assert.equal(asked, 1);
-    const fresh = await signed("RS256", "2", second);
-    // A key that nobody has does not make us ask again and again.
-    for (let i = 0; i < 10; i++) await assert.rejects(admit(claims, fresh), refused(/signature/));
+    const byFirst = await signed("ES256", "1", first);
+    const bySecond = await signed("RS256", "2", second);
+    for (let i = 0; i < 10; i++) await admit(claims, byFirst);
     assert.equal(asked, 1);
 
-    const { admit: another } = officeOf({ jwks, issuer: "shop", audience: "gru" }, clock);
-    keys.push({ ...await exportJWK(second.publicKey), kid: "2", alg: "RS256" });
-    await another(claims, fresh);
-    await another(claims, old);
+    // A key that nobody has does not make us ask again and again.
+    for (let i = 0; i < 10; i++) {
+      await assert.rejects(admit(claims, bySecond), refused(/signature/));
+    }
+    assert.equal(asked, 1);
+    clock.ms += 31_000;
+    for (let i = 0; i < 10; i++) {
+      await assert.rejects(admit(claims, bySecond), refused(/signature/));
+    }
+    assert.equal(asked, 2);
+
+    // The second comes: found by the first token that is signed with it.
+    keys = [old, fresh];
+    clock.ms += 31_000;
+    for (let i = 0; i < 10; i++) await admit(claims, bySecond);
+    await admit(claims, byFirst);
+    assert.equal(asked, 3);
+
+    // The first goes: refused when the cache is old.
+    keys = [fresh];
+    await admit(claims, byFirst);
+    clock.ms += 601_000;
+    await admit(claims, bySecond);
+    await assert.rejects(admit(claims, byFirst), refused(/signature/));
+
     await server.shutdown();
-    await another(claims, fresh);
+    clock.ms += 601_000;
+    for (let i = 0; i < 10; i++) await admit(claims, bySecond);
+    await assert.rejects(admit(claims, byFirst), refused(/signature/));
   } finally {
     await server.shutdown();
   }

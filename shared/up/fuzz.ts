@@ -61,6 +61,8 @@ export class Fuzzer {
       `/ticket?userId=${word()}&userName=%FF&appType=1&token1=${word()}`,
       ...[
         "/ticket",
+        "/getGroupStat?groupId=%00",
+        "/spear/kickUser",
         "/nodes",
         "/metrics",
         "/../../etc/passwd",
@@ -76,6 +78,9 @@ export class Fuzzer {
         "Content-Length: 5",
         "Content-Length: -1",
         "Content-Length: 99999999999999999999",
+        // As much memory, for who believes it.
+        "Content-Length: 17592186044416",
+        "Content-Type: application/json",
         "Transfer-Encoding: chunked",
         "Transfer-Encoding: chunked, identity",
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13",
@@ -128,19 +133,93 @@ export class Fuzzer {
 
   frame(): Buffer {
     const payload = Buffer.from(this.packet());
-    const honest = this.below(3) > 0;
-    const first = honest
-      ? 0x81
-      : this.pick([0x01, 0x80, 0x82, 0x88, 0x89, 0x8a, 0xc1, 0xf1, 0x83, 0x0f, this.below(256)]);
-    const masked = honest || this.below(4) > 0 ? 0x80 : 0;
-    const length = honest ? payload.length : this.pick([payload.length, 0, 3, 126, 70_000]);
-    const head = length < 126
-      ? [first, masked | length]
-      : length < 65_536
-      ? [first, masked | 126, length >> 8, length & 255]
-      : [first, masked | 127, 0, 0, 0, 0, 0, length >> 16, (length >> 8) & 255, length & 255];
-    return Buffer.concat([Buffer.from(head), Buffer.alloc(masked === 0 ? 0 : 4), payload]);
+    if (this.below(3) > 0) return frameOf(0x81, payload, this.below(4));
+    return this.pick([
+      // Any opcode and reserved bits, masked or not, of this or another length.
+      () => {
+        const first = this.pick([0x01, 0x80, 0x82, 0x89, 0x8a, 0xc1, 0xf1, 0x83, this.below(256)]);
+        const length = this.pick([payload.length, 0, 3, 126, 70_000]);
+        return frameOf(first, payload, this.below(4), { masked: this.below(4) > 0, length });
+      },
+      // In parts, with a ping between, or the end missing, or a new beginning in the middle.
+      () => {
+        const at = this.below(payload.length + 1);
+        return Buffer.concat([
+          frameOf(0x01, payload.subarray(0, at), this.below(4)),
+          this.pick([Buffer.alloc(0), frameOf(0x89, "x"), frameOf(0x81, "2"), frameOf(0x00, "")]),
+          this.pick([frameOf(0x80, payload.subarray(at), 7), Buffer.alloc(0)]),
+        ]);
+      },
+      // Longer than anything, in 64 bits.
+      () => {
+        const length = this.pick([
+          [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+          [0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+          [0, 0x20, 0, 0, 0, 0, 0, 0],
+          [0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff],
+          [0, 0, 0, 0, 0, 0, 0, 1],
+        ]);
+        return Buffer.concat([Buffer.from([0x81, 0xff, ...length, 0, 0, 0, 0]), payload]);
+      },
+      // Closing, with a good code, a bad one, or half of one.
+      () =>
+        frameOf(
+          0x88,
+          this.pick([
+            Buffer.from([]),
+            Buffer.from([3]),
+            Buffer.from([0x03, 0xe8]),
+            Buffer.from([0x03, 0xed]),
+            Buffer.concat([Buffer.from([this.below(256), this.below(256)]), this.bytes(200)]),
+          ]),
+          this.below(4),
+        ),
+    ])();
   }
+
+  /** A body for polling: packets of Engine.IO 4, or of 3 as text or as bytes. */
+  polled(engine: 3 | 4): { readonly body: Buffer; readonly contentType: string } {
+    const packets = Array.from({ length: 1 + this.below(4) }, () => Buffer.from(this.packet()));
+    const contentType = this.pick([
+      "text/plain;charset=UTF-8",
+      "application/octet-stream",
+      "x",
+      "",
+    ]);
+    const honest = this.below(2) === 0;
+    const parts = packets.flatMap((packet) => {
+      if (engine === 4) return [packet, Buffer.from("\x1e")];
+      const length = honest ? packet.length : this.pick([0, -1, 3, 1e9, 1e300, NaN]);
+      const head = contentType.startsWith("text")
+        ? Buffer.from(`${length}:`)
+        : Buffer.from([this.below(3), ...[...String(packet.length)].map(Number), 255]);
+      return [head, packet];
+    });
+    const body = Buffer.concat(parts);
+    return { contentType, body: honest ? body : this.mutated(body) };
+  }
+}
+
+/** A frame of a WebSocket; the mask repeats one byte. */
+function frameOf(
+  first: number,
+  text: Buffer | string,
+  mask = 0,
+  { masked = true, length = Buffer.byteLength(text) } = {},
+): Buffer {
+  const payload = Buffer.from(text);
+  const bit = masked ? 0x80 : 0;
+  const head = length < 126
+    ? [first, bit | length]
+    : length < 65_536
+    ? [first, bit | 126, length >> 8, length & 255]
+    : [first, bit | 127, 0, 0, 0, 0, 0, length >> 16, (length >> 8) & 255, length & 255];
+  if (!masked) return Buffer.concat([Buffer.from(head), payload]);
+  return Buffer.concat([
+    Buffer.from(head),
+    Buffer.alloc(4, mask),
+    payload.map((byte) => byte ^ mask),
+  ]);
 }
 
 export interface Target {
@@ -158,10 +237,11 @@ export function throwAt(
     const socket = connect({ host: hostname, port });
     socket.on("error", () => {});
     const end = () => socket.destroy();
-    const timer = setTimeout(end, 5000);
+    let timer = setTimeout(end, 5000);
     socket.on("connect", () => {
       for (const part of parts) socket.write(part);
-      setTimeout(end, lingerMs);
+      clearTimeout(timer);
+      timer = setTimeout(end, lingerMs);
     });
     socket.on("data", () => {});
     socket.on("close", () => {
@@ -177,9 +257,24 @@ export const upgrade = Buffer.from(
     "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
 );
 
-/** A text frame, its mask 0. */
 export function textFrame(text: string): Buffer {
-  const payload = Buffer.from(text);
-  if (payload.length >= 126) throw new RangeError("textFrame: shorter than 126 bytes, please");
-  return Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload]);
+  return frameOf(0x81, text);
+}
+
+/** Begins a connection by polling. @throws {Error} with what was answered instead. */
+export async function beginPolling(
+  { hostname, port }: Target,
+  engine: 3 | 4,
+): Promise<(body: Buffer, contentType: string) => Buffer> {
+  const query = `/socket.io/?EIO=${engine}&transport=polling`;
+  const response = await fetch(`http://${hostname}:${port}${query}`);
+  const text = await response.text();
+  const sid = /"sid":"([^"]+)"/.exec(text)?.[1];
+  if (sid === undefined) throw new Error(`no connection by polling: ${text}`);
+  return (body, contentType) => {
+    const head =
+      `POST ${query}&sid=${sid} HTTP/1.1\r\nHost: x\r\nContent-Type: ${contentType}\r\n` +
+      `Content-Length: ${body.length}\r\n\r\n`;
+    return Buffer.concat([Buffer.from(head), body]);
+  };
 }

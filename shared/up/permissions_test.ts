@@ -34,6 +34,7 @@ for (
     ["spear", "the environment", /^--allow-env/, ["--mode=single"]],
     ["stat", "the environment", /^--allow-env/, ["--registry=memory:", "--redis=memory:"]],
     ["idgen", "the environment", /^--allow-env/, ["--registry=memory:"]],
+    ["minions", "the environment", /^--allow-env/, ["--registry=memory:"]],
   ] as const
 ) {
   Deno.test(`${program} still runs without the permission for ${what}, where it does not need it`, async () => {
