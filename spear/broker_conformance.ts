@@ -290,7 +290,7 @@ export const brokerCases: readonly BrokerCase[] = [
         await a.broker.publish({ target, id: "1", body });
       }
       await gets(member, contents.length);
-      const sent = member.frames.map(({ packet }) => JSON.parse(packet.slice(2))[1].content);
+      const sent = member.frames.map(({ text }) => JSON.parse(text.slice(2))[1].content);
       assert.deepEqual(sent, contents);
       const { entries } = await b.broker.history(target, { epoch: "", seq: 0 });
       assert.deepEqual(entries.map(({ body }) => JSON.parse(body).content), contents);

@@ -70,7 +70,7 @@ serverTest({
       member.activate();
       assert.equal(member.recovered, false);
       assert.deepEqual(
-        member.missed.map(({ packet }) => JSON.parse(packet.slice(2))[1].id),
+        member.missed.map(({ text }) => JSON.parse(text.slice(2))[1].id),
         missed,
       );
     }

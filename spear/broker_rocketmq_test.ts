@@ -126,7 +126,7 @@ class Clocked extends Collector {
 
   override send(frame: Parameters<Collector["send"]>[0]): void {
     super.send(frame);
-    this.delaysMs.push(performance.now() - JSON.parse(frame.packet.slice(2))[1].at);
+    this.delaysMs.push(performance.now() - JSON.parse(frame.text.slice(2))[1].at);
   }
 }
 

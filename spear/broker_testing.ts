@@ -44,7 +44,7 @@ export class Collector implements Member {
   }
 
   get ids(): string[] {
-    return this.frames.map(({ packet }) => JSON.parse(packet.slice(2))[1].id);
+    return this.frames.map(({ text }) => JSON.parse(text.slice(2))[1].id);
   }
 }
 

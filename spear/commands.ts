@@ -142,9 +142,9 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
       const { seen, frames } = await settle(() =>
         listeners.read(listenerId, targets.map(toTarget), { limit, waitMs, signal })
       );
-      const messages = frames.map(({ target, packet }) => ({
+      const messages = frames.map(({ target, text }) => ({
         target: fromTarget(target),
-        message: JSON.parse(packet.slice(packet.indexOf("[")))[1],
+        message: JSON.parse(text.slice(text.indexOf("[")))[1],
       }));
       return { seen, messages };
     },

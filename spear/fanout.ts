@@ -6,64 +6,71 @@
 import { Buffer } from "node:buffer";
 import type { Target } from "./wire.ts";
 
-/** One message of one target, as it goes to every member. */
-export class Frame {
-  readonly target: Target;
-  readonly epoch: string;
-  readonly seq: number;
-  /** The socket.io packet. */
-  readonly packet: string;
+/** A socket.io packet without attachments, encoded once. */
+export class Packet {
+  readonly text: string;
   #bytes: Buffer | undefined;
 
-  constructor(target: Target, epoch: string, seq: number, packet: string) {
-    this.target = target;
-    this.epoch = epoch;
-    this.seq = seq;
-    this.packet = packet;
+  constructor(text: string) {
+    this.text = text;
   }
 
   /** As an Engine.IO message in an unmasked WebSocket text frame (RFC 6455, 5.2). */
   get bytes(): Buffer {
-    return this.#bytes ??= webSocketFrame(`4${this.packet}`);
+    return this.#bytes ??= webSocketFrame(`4${this.text}`);
   }
 }
 
-/** A sequence of frames that are due together: a path in a tree that all sockets of a round share. */
-export class Batch {
-  readonly #before: Batch | undefined;
-  readonly last: Frame;
+/** One message of one target, as it goes to every member. */
+export class Frame extends Packet {
+  readonly target: Target;
+  readonly epoch: string;
+  readonly seq: number;
+
+  constructor(target: Target, epoch: string, seq: number, text: string) {
+    super(text);
+    this.target = target;
+    this.epoch = epoch;
+    this.seq = seq;
+  }
+}
+
+/** A sequence of packets that are due together: a path in a tree that all sockets of a round share. */
+export class Batch<P extends Packet = Packet> {
+  readonly #before: Batch<P> | undefined;
+  readonly last: P;
   readonly bytesLength: number;
   readonly #count: number;
   #joined: Buffer | undefined;
-  #next: Batch | undefined;
+  #next: Batch<P> | undefined;
 
-  constructor(before: Batch | undefined, last: Frame) {
+  constructor(before: Batch<P> | undefined, last: P) {
     this.#before = before;
     this.last = last;
     this.bytesLength = (before?.bytesLength ?? 0) + last.bytes.length;
     this.#count = (before === undefined ? 0 : before.#count) + 1;
   }
 
-  /** This sequence and one frame more; the same object for all who add the same frame. */
-  with(frame: Frame): Batch {
-    if (this.#next?.last !== frame) this.#next = new Batch(this, frame);
+  /** This sequence and one packet more; the same object for all who add the same one. */
+  with(packet: P): Batch<P> {
+    if (this.#next?.last !== packet) this.#next = new Batch<P>(this, packet);
     return this.#next;
   }
 
   /** Oldest first. */
-  frames(): Frame[] {
-    const frames = new Array<Frame>(this.#count);
-    let at: Batch | undefined = this as Batch;
-    for (let i = this.#count - 1; at !== undefined; i--, at = at.#before) frames[i] = at.last;
-    return frames;
+  packets(): P[] {
+    const packets = new Array<P>(this.#count);
+    let at: Batch<P> | undefined = this as Batch<P>;
+    for (let i = this.#count - 1; at !== undefined; i--, at = at.#before) packets[i] = at.last;
+    return packets;
   }
 
-  /** All frames in one piece. */
+  /** All packets in one piece. */
   get joined(): Buffer {
     if (this.#joined !== undefined) return this.#joined;
     return this.#joined = this.#count === 1
       ? this.last.bytes
-      : Buffer.concat(this.frames().map((frame) => frame.bytes), this.bytesLength);
+      : Buffer.concat(this.packets().map(({ bytes }) => bytes), this.bytesLength);
   }
 }
 
@@ -88,12 +95,12 @@ export interface SlowConsumer {
   readonly policy: "disconnect" | "skip";
 }
 
-/** The frames on their way to one socket. */
+/** What is on its way to one socket. */
 export class Outlet {
   readonly #fanOut: FanOut;
   readonly #sink: Sink;
   readonly #slow: SlowConsumer;
-  #batch: Batch | undefined;
+  #batch: Batch<Frame> | undefined;
   #blocked = false;
   #closed = false;
   /** Written although the socket was not writable; what a client brings about that asks and never reads. */
@@ -129,19 +136,18 @@ export class Outlet {
     this.#sink.write(batch);
   }
 
-  /**
-   * For something else of `bytes` that is about to be written: puts what is due before it, writable or not, so that the order
-   * holds.
-   */
-  precede(bytes: number): void {
+  /** Writes what is due and then this, writable or not: what a client waits for, and what says that it gets no more. */
+  put(packet?: Packet): void {
     if (this.#closed) return;
-    const batch = this.#batch;
+    const due = this.#batch;
+    this.#batch = undefined;
+    const batch = packet === undefined ? due : new Batch(due, packet);
+    if (batch === undefined) return;
     if (!this.#sink.writable) {
-      this.#forcedBytes += bytes + (batch?.bytesLength ?? 0);
+      this.#forcedBytes += batch.bytesLength;
       if (this.#forcedBytes > this.#slow.waitingBytes * 2) return this.#disconnect();
     }
-    this.#batch = undefined;
-    if (batch !== undefined) this.#sink.write(batch);
+    this.#sink.write(batch);
   }
 
   close(): void {
@@ -158,13 +164,13 @@ export class Outlet {
     });
   }
 
-  #tooSlow(batch: Batch): void {
+  #tooSlow(batch: Batch<Frame>): void {
     const sink = this.#sink;
     const slow = this.#slow;
     // Much at once is not slow as long as the socket takes it.
     if (sink.writable) return this.flush();
     if (slow.policy === "disconnect") return this.#disconnect();
-    const frames = batch.frames();
+    const frames = batch.packets();
     let bytes = 0;
     let keepFrom = frames.length;
     for (; keepFrom > 0; keepFrom--) {
@@ -202,7 +208,7 @@ export class FanOut {
   readonly #now: () => number;
   #due: Outlet[] = [];
   #scheduled = false;
-  #first: Batch | undefined;
+  #first: Batch<Frame> | undefined;
   #lastEnd = 0;
   #lastTookMs = 0;
 
@@ -212,8 +218,8 @@ export class FanOut {
   }
 
   /** The batch of one frame; shared by all who begin with it. */
-  first(frame: Frame): Batch {
-    if (this.#first?.last !== frame) this.#first = new Batch(undefined, frame);
+  first(frame: Frame): Batch<Frame> {
+    if (this.#first?.last !== frame) this.#first = new Batch<Frame>(undefined, frame);
     return this.#first;
   }
 

@@ -7,11 +7,12 @@ import {
   type FanOut,
   type Frame,
   Outlet,
+  Packet,
   type Sink,
   type SlowConsumer,
 } from "./fanout.ts";
 import { Heartbeat } from "./heartbeat.ts";
-import { forgetResponse, LeanWebSocketServer, NoRooms, slim } from "./lean.ts";
+import { forgetResponse, LeanWebSocketServer, NoRooms, Question, slim } from "./lean.ts";
 import { type CloseReason, type Connection, Session, type SessionContext } from "./session.ts";
 import { closeCode, missedEvent, type Result } from "./wire.ts";
 
@@ -165,11 +166,11 @@ class OpenConnections {
     this.#unauthenticated.set(session, { since: performance.now(), connection });
     socket.onAny((event: unknown, ...args: unknown[]) => {
       const last = args.at(-1);
-      const callback = typeof last === "function" ? last as (result: Result) => void : undefined;
+      const question = last instanceof Question ? last : undefined;
       const name = String(event);
-      void session.handle(name, args[0] === callback ? undefined : args[0], (result) => {
+      void session.handle(name, args[0] === question ? undefined : args[0], (result) => {
         if (session.userId !== undefined) this.#unauthenticated.delete(session);
-        if (callback !== undefined) connection.acknowledge(callback, result);
+        if (question !== undefined) connection.answer(question, result);
         else connection.emit(`${name.slice(0, 64)}_result`, result);
       });
     });
@@ -194,9 +195,6 @@ class OpenConnections {
     }
   }
 }
-
-/** How much an event of ours is taken to weigh, next to the frames that are counted exactly. */
-const eventBytes = 256;
 
 const unauthenticated: CloseReason = {
   code: closeCode.unauthenticated,
@@ -224,18 +222,16 @@ class SocketConnection implements Connection, Sink {
   }
 
   emit(event: string, argument: object): void {
-    this.#outlet.precede(eventBytes);
-    this.#socket.emit(event, argument);
+    this.#outlet.put(new Packet(`2${JSON.stringify([event, argument])}`));
   }
 
-  acknowledge(callback: (result: Result) => void, result: Result): void {
-    this.#outlet.precede(eventBytes);
-    callback(result);
+  answer({ id }: Question, result: Result): void {
+    this.#outlet.put(new Packet(`3${id}${JSON.stringify([result])}`));
   }
 
   close(reason?: CloseReason): void {
     if (reason !== undefined) return this.#end(reason);
-    this.#outlet.precede(0);
+    this.#outlet.put();
     this.#socket.disconnect(true);
   }
 
@@ -254,7 +250,7 @@ class SocketConnection implements Connection, Sink {
   write(batch: Batch): void {
     const conn = this.#conn;
     if (conn.transport.name !== "websocket") {
-      for (const { packet } of batch.frames()) conn.write(packet, { compress: false });
+      for (const { text } of batch.packets()) conn.write(text, { compress: false });
     } else if (this.#tcp !== undefined && conn.transport.writable && conn.readyState === "open") {
       this.#tcp.write(batch.joined);
     } else {

@@ -160,9 +160,9 @@ class Person implements Member {
     this.#broker = broker;
   }
 
-  send({ epoch, seq, packet }: Frame): void {
+  send({ epoch, seq, text }: Frame): void {
     this.#follow(epoch, seq);
-    assert.equal(JSON.parse(packet.slice(2))[1].id, `${epoch}:${seq}`);
+    assert.equal(JSON.parse(text.slice(2))[1].id, `${epoch}:${seq}`);
     this.at = { epoch, seq };
   }
 

@@ -52,6 +52,16 @@ interface Connected extends EventEmitter {
   readonly conn: EventEmitter & { readonly transport: Transport };
 }
 
+/** An event's last argument where its client wants an answer; in place of a function, as a spear writes the answer itself. */
+export class Question {
+  readonly id: number;
+
+  constructor(id: number) {
+    this.id = id;
+  }
+}
+
+const ask = (id: number) => new Question(id);
 const noHandshake = Object.freeze({});
 /** A spear asks no client for an acknowledgement. */
 const noAcks = new Map();
@@ -60,7 +70,7 @@ const noAcks = new Map();
 export function slim(socket: Connected): void {
   const { conn } = socket;
   const inner = socket as unknown as { client: { decoder: { _callbacks: Record<string, []> } } };
-  Object.assign(socket, { handshake: noHandshake, acks: noAcks });
+  Object.assign(socket, { handshake: noHandshake, acks: noAcks, ack: ask });
   fit(socket, "_anyListeners");
   fit(inner.client.decoder._callbacks, "$decoded");
   pack(socket);
