@@ -1,7 +1,7 @@
 /** The console's HTTP side: its files, sign-in, live snapshots, and stat's HTTP API for those who are signed in. */
 import { type Context, Hono } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
-import { assets } from "./assets.ts";
+import { readAssets } from "./assets.ts";
 import type { Cluster } from "./cluster.ts";
 import { Live } from "./live.ts";
 import { type Role, sessionMs, type SignIn } from "./sign_in.ts";
@@ -45,7 +45,7 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
   const live = new Live({
     cluster,
     closing,
-    ask: async (path) => {
+    async ask(path) {
       const response = await askStat(path);
       const answer = await response.json();
       if (!response.ok) throw new Unreachable(answer.error?.message ?? `stat: ${response.status}`);
@@ -75,7 +75,7 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
     return undefined;
   });
 
-  for (const [path, { text, type }] of Object.entries(assets)) {
+  for (const [path, { text, type }] of readAssets()) {
     app.get(path, (c) => c.body(text, 200, { "content-type": type, "cache-control": "no-cache" }));
   }
 

@@ -39,7 +39,7 @@ Deno.test("minionsApp shows nothing but its files to who is not signed in", asyn
   for (const path of ["/nodes", "/events", "/ticket", "/api/nodes", "/no/such/route"]) {
     assert.deepEqual(await codeOf(await closed.request(host + path)), [401, "unauthenticated"]);
   }
-  for (const path of ["/", "/ui/app.js", "/ui/socket.io.js", "/session"]) {
+  for (const path of ["/", "/ui/app.ts", "/ui/socket.io.js", "/session"]) {
     const response = await closed.request(host + path);
     assert.equal(response.status, 200);
     assert.match(response.headers.get("content-security-policy") ?? "", /frame-ancestors 'none'/);
