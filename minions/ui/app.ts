@@ -1,7 +1,7 @@
 /** The frame of the console: sign-in, the pages, and the live connection that all pages share. */
 import type { Snapshot } from "../snapshot.ts";
 import { call, get, type Session, signedOut } from "./api.ts";
-import { applyChoices, choiceButtons } from "./choices.ts";
+import { applyChoices, choiceButtons, followSystem } from "./choices.ts";
 import { clientPage } from "./client.ts";
 import { clusterPage } from "./cluster.ts";
 import { brand, h, setText } from "./dom.ts";
@@ -127,6 +127,7 @@ class Frame {
 }
 
 applyChoices();
+followSystem();
 const frame = new Frame(document.body, await get<Session>("/session"));
 frame.render();
 addEventListener("hashchange", () => {
@@ -134,5 +135,3 @@ addEventListener("hashchange", () => {
   document.getElementById("main")?.focus({ preventScroll: true });
 });
 addEventListener(signedOut, () => frame.signedOut());
-// The charts take their colours from the page when they are made.
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => frame.render());

@@ -1,6 +1,7 @@
 /** The last hour as charts, of the cluster or of one node. */
 import type UPlot from "uplot/dist/uPlot.d.ts";
 import { type Answer, apiPath, get } from "./api.ts";
+import { recoloured } from "./choices.ts";
 import { h } from "./dom.ts";
 import { count, hourAndMinute } from "./format.ts";
 import { t } from "./words.ts";
@@ -29,6 +30,7 @@ export class HourCharts {
   readonly #charts: readonly Chart[];
   readonly #timer: ReturnType<typeof setInterval>;
   readonly #observer = new ResizeObserver(() => this.#resize());
+  readonly #recolour = () => this.#charts.forEach(({ plot }) => plot.redraw(false));
   #node = "";
 
   constructor() {
@@ -51,6 +53,7 @@ export class HourCharts {
     ];
     this.#charts = kinds.map((kind) => this.#addChart(kind));
     this.#observer.observe(this.element);
+    addEventListener(recoloured, this.#recolour);
     this.#timer = setInterval(() => this.#load(), periodMs);
     this.#load();
   }
@@ -64,6 +67,7 @@ export class HourCharts {
   stop(): void {
     clearInterval(this.#timer);
     this.#observer.disconnect();
+    removeEventListener(recoloured, this.#recolour);
     for (const { plot } of this.#charts) plot.destroy();
   }
 
@@ -100,15 +104,13 @@ export class HourCharts {
 }
 
 function drawing({ series, suffix = "" }: Kind): UPlot.Options {
-  const style = getComputedStyle(document.documentElement);
-  const color = (name: string) => style.getPropertyValue(name).trim();
   const axis = {
-    stroke: color("--soft"),
-    grid: { stroke: color("--line"), width: 1 },
+    stroke: () => color("--soft"),
+    grid: { stroke: () => color("--line"), width: 1 },
     ticks: { show: false },
     font: "12px system-ui",
   };
-  const strokes = [color("--accent"), color("--second")];
+  const strokes = ["--accent", "--second"];
   return {
     width: 300,
     height,
@@ -137,13 +139,23 @@ function drawing({ series, suffix = "" }: Kind): UPlot.Options {
       {},
       ...series.map(([, label], i): UPlot.Series => ({
         label,
-        stroke: strokes[i] ?? "",
+        stroke: () => color(strokes[i] ?? ""),
         width: 2,
         points: { show: false },
-        ...(i === 0 ? { fill: color("--wash") } : {}),
+        ...(i === 0 ? { fill: () => color("--wash") } : {}),
       })),
     ],
   };
+}
+
+/** A colour of the page in a form that a canvas knows. */
+function color(name: string): string {
+  const probe = h("i", { hidden: true });
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
 }
 
 /** All that is known of the last hour, ten minutes at least. */

@@ -1,5 +1,5 @@
 /** What each browser remembers of its person: the language and the theme. */
-import { h } from "./dom.ts";
+import { h, setText } from "./dom.ts";
 import { language, t } from "./words.ts";
 
 const themes = ["auto", "light", "dark"] as const;
@@ -17,28 +17,50 @@ export function applyChoices(): void {
   document.documentElement.dataset.theme = theme();
 }
 
-/** @param onChange the page is to be made anew: its words and colours are others */
-export function choiceButtons(onChange: () => void): HTMLElement[] {
-  function choose(key: string, value: string): void {
-    localStorage.setItem(key, value);
+/** Told to the window when colours are others, by choice or because the system's are. */
+export const recoloured = "recoloured";
+
+/** @param onLanguage the page is to be made anew: its words are others */
+export function choiceButtons(onLanguage: () => void): HTMLElement[] {
+  function chooseLanguage(): void {
+    localStorage.setItem("gru-language", language() === "zh" ? "en" : "zh");
     applyChoices();
-    onChange();
+    onLanguage();
   }
-  const next = themes[(themes.indexOf(theme()) + 1) % themes.length] ?? "auto";
-  const name = `${t("theme")}: ${t(`theme_${theme()}`)}`;
+  function chooseTheme(): void {
+    const next = themes[(themes.indexOf(theme()) + 1) % themes.length] ?? "auto";
+    localStorage.setItem("gru-theme", next);
+    applyChoices();
+    showTheme();
+    dispatchEvent(new Event(recoloured));
+  }
+  function showTheme(): void {
+    const name = `${t("theme")}: ${t(`theme_${theme()}`)}`;
+    themeButton.ariaLabel = themeButton.title = name;
+    setText(themeButton, icons[theme()]);
+  }
+  const other = language() === "zh" ? "en" : "zh-CN";
+  const themeButton = h("button", {
+    class: "quiet icon",
+    type: "button",
+    onclick: chooseTheme,
+  });
+  showTheme();
   return [
     h("button", {
       class: "quiet",
       type: "button",
-      lang: language() === "zh" ? "en" : "zh",
-      onclick: () => choose("gru-language", language() === "zh" ? "en" : "zh"),
+      lang: other,
+      onclick: chooseLanguage,
     }, t("language")),
-    h("button", {
-      class: "quiet icon",
-      type: "button",
-      "aria-label": name,
-      title: name,
-      onclick: () => choose("gru-theme", next),
-    }, icons[theme()]),
+    themeButton,
   ];
+}
+
+/** Follows the system's colours. */
+export function followSystem(): void {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener(
+    "change",
+    () => dispatchEvent(new Event(recoloured)),
+  );
 }

@@ -113,7 +113,7 @@ function nodeTable(mayAct: boolean): LiveTable<Node | Gone> {
     classOf: (node) => "gone" in node ? "gone" : "",
     columns: [
       { head: t("node"), text: ({ node }) => node },
-      { head: t("state"), node: stateBadge },
+      { head: t("state"), node: (node, last) => stateBadge(stateOfNode(node), last) },
       number("connections", (node) => count(node.connections)),
       number("users", (node) => count(node.users)),
       number("groups", (node) => count(node.groups)),
@@ -127,14 +127,15 @@ function nodeTable(mayAct: boolean): LiveTable<Node | Gone> {
   });
 }
 
-function stateBadge(node: Node | Gone, last: HTMLElement | undefined): HTMLElement {
-  const state = "gone" in node
-    ? node.gone
-    : node.draining
-    ? "Draining"
-    : node.reporting
-    ? "Live"
-    : "Silent";
+type State = "Live" | "Standby" | "Draining" | "Silent" | Gone["gone"];
+
+function stateOfNode(node: Node | Gone): State {
+  if ("gone" in node) return node.gone;
+  if (node.draining) return "Draining";
+  return node.reporting ? "Live" : "Silent";
+}
+
+function stateBadge(state: State, last: HTMLElement | undefined): HTMLElement {
   const shown = last ?? badge("");
   if (shown.dataset.state !== state) shown.dataset.state = state;
   setText(shown, t(`state${state}`));
@@ -148,6 +149,11 @@ function programTable(): LiveTable<Snapshot["instances"][number]> {
     keyOf: ({ service, name }) => `${service} ${name}`,
     columns: [
       { head: t("node"), text: ({ name }) => name },
+      {
+        head: t("state"),
+        // An idgen that does not issue ids now says so.
+        node: ({ meta }, last) => stateBadge(meta.active === false ? "Standby" : "Live", last),
+      },
       { head: t("version"), text: ({ meta }) => `${meta.version ?? ""}` },
       {
         head: t("uptime"),

@@ -11,7 +11,7 @@ const tenths = both((name) => new Intl.NumberFormat(name, { maximumFractionDigit
 const time = both((name) => new Intl.DateTimeFormat(name, { timeStyle: "medium", hour12: false }));
 const minute = both((name) => new Intl.DateTimeFormat(name, { timeStyle: "short", hour12: false }));
 const date = both((name) =>
-  new Intl.DateTimeFormat(name, { dateStyle: "medium", timeStyle: "short", hour12: false })
+  new Intl.DateTimeFormat(name, { dateStyle: "medium", timeStyle: "medium", hour12: false })
 );
 
 export function count(number: number): string {

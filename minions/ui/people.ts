@@ -17,7 +17,7 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
     h("option", { value: "group" }, t("group")),
   );
   const id = h("input", { required: true, name: "id", autocomplete: "off", spellcheck: "false" });
-  const found = h("div", { class: "found" });
+  const found = h("section", { class: "card found", "aria-label": t("found") });
   const bans = h("div");
   let turn = 0;
 
@@ -101,20 +101,26 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
       { head: t("users"), class: "number" },
       { head: t("connections"), class: "number" },
     ];
-    const nodes = presence.nodes.map(({ node, users, connections }) => [
+    const rows = presence.nodes.map(({ node, users, connections }) => [
       node,
       count(users),
       count(connections),
     ]);
+    const users = idBrowser({
+      kind: "user",
+      path: apiPath("groups", groupId, "users"),
+      choose: (name) => find("user", name),
+    });
+    const parts = h(
+      "div",
+      { class: "columns even" },
+      h("div", { class: "part" }, h("h3", {}, t("nodes")), plainTable(t("nodes"), heads, rows)),
+      h("div", { class: "part" }, h("h3", {}, t("users")), users),
+    );
     return [
       heading("group", groupId, state, t("kickAll")),
-      ...(nodes.length === 0 ? [] : [plainTable(t("nodes"), heads, nodes)]),
       missing(presence),
-      idBrowser({
-        kind: "user",
-        path: apiPath("groups", groupId, "users"),
-        choose: (name) => find("user", name),
-      }),
+      ...(rows.length === 0 ? [] : [parts]),
       ...await history("groups", groupId),
     ];
   }
@@ -161,8 +167,8 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
         ),
         act(t("broadcast"), "", askBroadcast),
       ),
-      found,
     ),
+    found,
     h(
       "div",
       { class: "columns even" },
@@ -204,5 +210,6 @@ async function history(kinds: "users" | "groups", id: string): Promise<HTMLEleme
     content,
   ]);
   const heads = [t("time"), t("from"), { head: t("content"), class: "content" }];
-  return [h("h3", {}, t("history")), plainTable(t("history"), heads, rows)];
+  const table = plainTable(t("history"), heads, rows);
+  return [h("div", { class: "part" }, h("h3", {}, t("history")), table)];
 }

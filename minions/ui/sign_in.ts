@@ -1,6 +1,6 @@
 /** The page of those who are not signed in. */
 import { call, messageOf, type Session } from "./api.ts";
-import { brand, h, setText } from "./dom.ts";
+import { brand, field, h, setText } from "./dom.ts";
 import { t } from "./words.ts";
 
 export function signInPage(
@@ -10,7 +10,6 @@ export function signInPage(
   },
 ): HTMLElement {
   const password = h("input", {
-    id: "password",
     type: "password",
     name: "password",
     autocomplete: "current-password",
@@ -38,8 +37,7 @@ export function signInPage(
       "form",
       { class: "card", onsubmit },
       h("h1", {}, brand(), h("span", { class: "light" }, t("console"))),
-      h("label", { for: "password" }, t("password")),
-      password,
+      field(t("password"), password),
       problem,
       button,
     ),

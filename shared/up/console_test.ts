@@ -64,28 +64,37 @@ async function shows(page: Page, text: string | RegExp): Promise<void> {
   await page.getByText(text).first().waitFor({ timeout });
 }
 
+/** By axe, in both colour schemes. */
 async function assertAccessible(page: Page, what: string): Promise<void> {
   // By way of the debugger: the page's own policy lets no foreign script run.
   const session = await page.context().newCDPSession(page);
   await session.send("Runtime.evaluate", { expression: axe });
-  const { result } = await session.send("Runtime.evaluate", {
-    expression: "axe.run()",
-    awaitPromise: true,
-    returnByValue: true,
-  });
+  for (const colorScheme of ["dark", "light"] as const) {
+    await page.emulateMedia({ colorScheme });
+    const { result } = await session.send("Runtime.evaluate", {
+      expression: "axe.run()",
+      awaitPromise: true,
+      returnByValue: true,
+    });
+    const { passes, violations } = result.value as AxeResults;
+    assert.ok(passes.length > 10, `axe looked at ${what}`);
+    const serious = violations.filter(({ impact }) => /serious|critical/.test(impact));
+    assert.deepEqual(
+      serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]),
+      [],
+      `${what}, ${colorScheme}`,
+    );
+  }
   await session.detach();
-  const results = result.value;
-  assert.ok(results.passes.length > 10, `axe looked at ${what}`);
-  // deno-lint-ignore no-explicit-any
-  const serious = results.violations.filter(({ impact }: any) =>
-    impact === "serious" || impact === "critical"
-  );
-  assert.deepEqual(
-    // deno-lint-ignore no-explicit-any
-    serious.map(({ id, nodes }: any) => [id, nodes.map((node: any) => node.html)]),
-    [],
-    what,
-  );
+}
+
+interface AxeResults {
+  readonly passes: readonly unknown[];
+  readonly violations: readonly {
+    readonly id: string;
+    readonly impact: string;
+    readonly nodes: readonly { readonly html: string }[];
+  }[];
 }
 
 serverTest({
@@ -231,19 +240,30 @@ serverTest({
       await assertAccessible(page, "listen");
     });
 
-    await step("a spear that is killed turns dead, and one that starts appears", async () => {
-      await go("cluster");
-      await row("spear2").getByText("live").waitFor();
-      await spear2.process.kill();
-      await row("spear2").getByText("dead").waitFor();
-      const spear3 = await cluster.add("spear", "test1", { id: 3 });
-      await row("spear3").getByText("live").waitFor();
-      spear2 = await spear2.restart();
-      await row("spear2").getByText("live").waitFor();
-      await page.locator(".events li", { hasText: "spear2" }).getByText("died").first().waitFor();
-      await spear3.process.kill("SIGTERM");
-      await row("spear3").getByText(/left|dead/).waitFor();
-    });
+    const event = (name: string, kind: string) =>
+      page.locator(".events li", { hasText: name }).getByText(kind, { exact: true }).first();
+    await step(
+      "a spear that is killed turns dead, one that starts appears, one that stops has left",
+      async () => {
+        await go("cluster");
+        await row("spear2").getByText("live").waitFor();
+        await spear2.process.kill();
+        await row("spear2").getByText("dead").waitFor();
+        const [spear3, idgen2] = await Promise.all([
+          cluster.add("spear", "test1", { id: 3 }),
+          cluster.add("idgen", "test2"),
+        ]);
+        await row("spear3").getByText("live").waitFor();
+        await row("idgen2").getByText("standby").waitFor();
+        spear2 = await spear2.restart();
+        await row("spear2").getByText("live").waitFor();
+        await event("spear2", "died").waitFor();
+        await Promise.all([spear3.process.kill("SIGTERM"), idgen2.process.kill("SIGTERM")]);
+        await row("spear3").getByText("left").waitFor();
+        await event("spear3", "left").waitFor();
+        await event("idgen2", "left").waitFor();
+      },
+    );
 
     await step("the same in Chinese", async () => {
       const chinese = await open(browser, minions.address, "zh-CN");
