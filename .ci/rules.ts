@@ -38,7 +38,7 @@ function importsOf(text: string): string[] {
 function complain(path: string, specifier: string): string | undefined {
   const member = path.split("/")[0] ?? "";
   if (specifier.startsWith("jsr:")) return "jsr packages cannot be had everywhere";
-  if (specifier.startsWith("npm:") && !path.endsWith("_test.ts")) {
+  if (specifier.startsWith("npm:") && !/_test(ing)?\.ts$/.test(path)) {
     return "name the package in deno.json";
   }
   if (

@@ -1,10 +1,15 @@
 /** The console in a real browser over a real cluster: separate programs, ZooKeeper, Redis. */
 import assert from "node:assert/strict";
-import fs from "node:fs";
-import axe from "npm:/axe-core@4.14.1/axe.min.js" with { type: "text" };
-import type { Browser, Page } from "npm:playwright-core@1.64.0";
 import { serverTest, waitFor } from "@gru/shared/testing";
 import { dialects, TestClient } from "../../spear/test_client.ts";
+import {
+  assertAccessible,
+  launchBrowser,
+  openPage,
+  shows,
+  signIn,
+  timeout,
+} from "./console_testing.ts";
 import { spawnProgram, TestCluster } from "./processes.ts";
 import { assertSuccess, usersOnTwoNodes } from "./scenario.ts";
 
@@ -15,88 +20,6 @@ const secrets = {
   GRU_MINIONS_PASSWORD: "to act",
   GRU_MINIONS_LOOK_PASSWORD: "to look",
 };
-const timeout = 30_000;
-
-/**
- * The driver looks into /proc when it is loaded, to find out whether it is on Windows. Deno lets nobody without all
- * permissions look there, and throws: here it is told that there is nothing.
- */
-async function loadDriver() {
-  const { existsSync } = fs;
-  fs.existsSync = (path) => {
-    try {
-      return existsSync(path);
-    } catch {
-      return false;
-    }
-  };
-  try {
-    return await import("npm:playwright-core@1.64.0");
-  } finally {
-    fs.existsSync = existsSync;
-  }
-}
-
-async function launchBrowser(): Promise<Browser> {
-  const { chromium } = await loadDriver();
-  return await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: [
-      ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
-      ...["--disable-background-networking", "--disable-component-update"],
-    ],
-  });
-}
-
-async function open(browser: Browser, url: string, locale = "en-GB"): Promise<Page> {
-  const page = await browser.newPage({ locale });
-  page.setDefaultTimeout(timeout);
-  await page.goto(url);
-  return page;
-}
-
-async function signIn(page: Page, password: string): Promise<void> {
-  await page.locator("input[type=password]").fill(password);
-  await page.keyboard.press("Enter");
-}
-
-async function shows(page: Page, text: string | RegExp): Promise<void> {
-  await page.getByText(text).first().waitFor({ timeout });
-}
-
-/** By axe, in both colour schemes. */
-async function assertAccessible(page: Page, what: string): Promise<void> {
-  // By way of the debugger: the page's own policy lets no foreign script run.
-  const session = await page.context().newCDPSession(page);
-  await session.send("Runtime.evaluate", { expression: axe });
-  for (const colorScheme of ["dark", "light"] as const) {
-    await page.emulateMedia({ colorScheme });
-    const { result } = await session.send("Runtime.evaluate", {
-      expression: "axe.run()",
-      awaitPromise: true,
-      returnByValue: true,
-    });
-    const { passes, violations } = result.value as AxeResults;
-    assert.ok(passes.length > 10, `axe looked at ${what}`);
-    const serious = violations.filter(({ impact }) => /serious|critical/.test(impact));
-    assert.deepEqual(
-      serious.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]),
-      [],
-      `${what}, ${colorScheme}`,
-    );
-  }
-  await session.detach();
-}
-
-interface AxeResults {
-  readonly passes: readonly unknown[];
-  readonly violations: readonly {
-    readonly id: string;
-    readonly impact: string;
-    readonly nodes: readonly { readonly html: string }[];
-  }[];
-}
-
 serverTest({
   name: "the console shows a real cluster live and acts on it, in English and Chinese",
   needs: ["zookeeper", "redis", "chromium"],
@@ -117,7 +40,7 @@ serverTest({
     let spear2 = second;
     const browser = await launchBrowser();
     stack.defer(() => browser.close());
-    const page = await open(browser, minions.address);
+    const page = await openPage(browser, minions.address);
     const problems: string[] = [];
     // Each needs what those before it left: after a failure there is nothing to learn.
     let failed = false;
@@ -266,7 +189,7 @@ serverTest({
     );
 
     await step("the same in Chinese", async () => {
-      const chinese = await open(browser, minions.address, "zh-CN");
+      const chinese = await openPage(browser, minions.address, "zh-CN");
       await signIn(chinese, secrets.GRU_MINIONS_PASSWORD);
       await chinese.locator("tr", { hasText: "spear1" }).getByText("正常").waitFor();
       assert.equal(await chinese.locator("html").getAttribute("lang"), "zh");
