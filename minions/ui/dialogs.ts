@@ -50,7 +50,11 @@ function ask<T>({ title, note, fields, isDangerous, run, told, done }: Question<
     }
     confirm.disabled = false;
   }
-  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // The button that opened it may have gone with what was acted on.
+    if (document.activeElement === document.body) document.getElementById("main")?.focus();
+  });
   document.body.append(dialog);
   dialog.showModal();
 }

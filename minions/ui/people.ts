@@ -34,7 +34,7 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
     // Another one may have been asked for meanwhile.
     if (mine !== turn) return;
     found.replaceChildren(...shown);
-    found.scrollIntoView({ block: "nearest" });
+    shown[0]?.scrollIntoView({ block: "nearest" });
   }
 
   function heading(what: Kind, name: string, state: HTMLElement, kick: string): HTMLElement {

@@ -70,7 +70,6 @@ const words = {
   since: ["Since", "连接时间"],
   connection: ["Connection", "连接"],
   on: ["On", "所在节点"],
-  browse: ["Browse", "浏览"],
   startsWith: ["Begins with", "前缀"],
   more: ["More", "更多"],
   nothingFound: ["Nothing found.", "没有结果。"],

@@ -109,6 +109,7 @@ serverTest({
       await dialog.getByRole("button", { name: "Do it" }).click();
       await dialog.getByText(/Accepted: id \d+, seq \d+/).waitFor();
       await page.keyboard.press("Escape");
+      await page.locator(".found button:focus", { hasText: "Publish" }).waitFor();
       let message;
       do message = await client.next("msg"); while (message.content !== "from the console");
       await assertAccessible(page, "people");
@@ -187,6 +188,30 @@ serverTest({
         await event("idgen2", "left").waitFor();
       },
     );
+
+    await step("everything is reached by keyboard, and a page begins at its content", async () => {
+      await page.goto(minions.address);
+      await page.locator("#main h1").waitFor({ state: "attached" });
+      const tabTo = async (selector: string, text: string) => {
+        const wanted = page.locator(`${selector}:focus`, { hasText: text });
+        for (let i = 0; i < 40 && await wanted.count() === 0; i++) await page.keyboard.press("Tab");
+        assert.equal(await wanted.count(), 1, `${selector} ${text}`);
+      };
+      await tabTo("a", "Groups and users");
+      await page.keyboard.press("Enter");
+      await page.locator("#main:focus").waitFor();
+      await page.keyboard.press("Tab");
+      await page.locator("select:focus").waitFor();
+      await page.keyboard.press("Tab");
+      await page.keyboard.type("424242");
+      await page.keyboard.press("Enter");
+      await shows(page, "not online");
+      await tabTo("button", "Kick");
+      await page.keyboard.press("Enter");
+      await page.getByRole("dialog").waitFor();
+      await page.keyboard.press("Escape");
+      await tabTo("button", "Kick");
+    });
 
     await step("the same in Chinese", async () => {
       const chinese = await openPage(browser, minions.address, "zh-CN");
