@@ -1,7 +1,7 @@
 /**
  * The rules of the house on imports, as code: `deno task rules`.
- * - A program imports another's contract (or ticket's tokens, or the shapes of stat's HTTP API) and shared, and nothing else from outside its folder; only
- *   `shared/up`, which runs all programs in one process, sees their insides.
+ * - A program imports another's contract (or ticket's tokens, or the shapes of stat's HTTP API) and shared, and nothing
+ *   else from outside its folder; only `shared/up`, which runs all programs in one process, sees their insides.
  * - Imports make no circle.
  * - Packages come by name from deno.json (a test may name a large one itself), none from `jsr:`, and only
  *   spear/gateway.ts knows socket.io.
