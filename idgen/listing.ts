@@ -2,7 +2,8 @@
  * What the others see of a node. It is listed as `idgen-node` as long as it lives, and as `idgen`, the service that
  * clients call, only while it issues ids: a standby gets no calls that it would have to refuse.
  */
-import type { Node } from "@gru/shared/node";
+import { type Node, version } from "@gru/shared/node";
+import { sayFarewell } from "@gru/shared/farewell";
 import type { Registration } from "@gru/shared/registry";
 import { sleep } from "./issuer.ts";
 
@@ -23,7 +24,7 @@ export function listNode(
 ): Listing {
   const { address, order, retryMs } = options;
   const addresses = { rpc: address };
-  const startedAt = Date.now();
+  const life = { service: "idgen-node", name: node.name, startedAt: Date.now() };
   const closing = new AbortController();
   let callable: Registration | undefined;
   let listed: Registration | undefined;
@@ -33,7 +34,7 @@ export function listNode(
 
   function metaOf(worker: number | undefined) {
     const active = worker !== undefined;
-    return { order, active, ...(active ? { worker } : {}) };
+    return { version, order, active, ...(active ? { worker } : {}) };
   }
 
   async function leave(): Promise<void> {
@@ -47,12 +48,8 @@ export function listNode(
     if (worker === undefined) await leave();
     else if (callable === undefined) callable = await node.announce(addresses, meta);
     else await callable.update({ meta });
-    const { name } = node;
     if (listed !== undefined) await listed.update({ meta });
-    else {
-      const service = "idgen-node";
-      listed = await node.registry.register({ service, name, addresses, startedAt, meta });
-    }
+    else listed = await node.registry.register({ ...life, addresses, meta });
   }
 
   async function mend(): Promise<void> {
@@ -83,6 +80,7 @@ export function listNode(
       closing.abort();
       await mending;
       await leave();
+      await sayFarewell(node.registry, life);
       await listed?.[Symbol.asyncDispose]();
     },
   };

@@ -1,7 +1,7 @@
 /** The console's HTTP side: its files, sign-in, live snapshots, and stat's HTTP API for those who are signed in. */
 import { type Context, Hono } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
-import { assets } from "./assets.ts";
+import { readAssets } from "./assets.ts";
 import type { Cluster } from "./cluster.ts";
 import { Live } from "./live.ts";
 import { type Role, sessionMs, type SignIn } from "./sign_in.ts";
@@ -28,16 +28,18 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
   const cookie = `gru_${name}`;
   const key = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
 
-  /** At any live stat. */
-  async function askStat(path: string, init: RequestInit = {}): Promise<Response> {
-    const origin = addressOf(cluster, "stat", "http");
-    if (origin === undefined) throw new Unreachable("no stat is alive");
-    let response;
+  /** Of any live instance. */
+  async function ask(service: string, path: string, init: RequestInit = {}): Promise<Response> {
+    const origin = addressOf(cluster, service);
+    if (origin === undefined) throw new Unreachable(`no ${service} is alive`);
     try {
-      response = await fetch(origin + path, { ...init, headers: { ...init.headers, ...key } });
+      return await fetch(origin + path, init);
     } catch (error) {
-      throw new Unreachable(`stat at ${origin} does not answer: ${(error as Error).message}`);
+      throw new Unreachable(`${service} at ${origin} does not answer: ${(error as Error).message}`);
     }
+  }
+  async function askStat(path: string, init: RequestInit = {}): Promise<Response> {
+    const response = await ask("stat", path, { ...init, headers: { ...init.headers, ...key } });
     if (response.status !== 401) return response;
     await response.body?.cancel();
     throw new Unreachable("stat refuses the key of this console: GRU_STAT_API_KEY");
@@ -45,7 +47,7 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
   const live = new Live({
     cluster,
     closing,
-    ask: async (path) => {
+    async ask(path) {
       const response = await askStat(path);
       const answer = await response.json();
       if (!response.ok) throw new Unreachable(answer.error?.message ?? `stat: ${response.status}`);
@@ -75,7 +77,7 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
     return undefined;
   });
 
-  for (const [path, { text, type }] of Object.entries(assets)) {
+  for (const [path, { text, type }] of readAssets()) {
     app.get(path, (c) => c.body(text, 200, { "content-type": type, "cache-control": "no-cache" }));
   }
 
@@ -121,25 +123,25 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
   });
   app.get("/nodes", (c) => c.json(cluster.view));
   app.get("/events", () => live.stream());
-  app.get("/ticket", async (c) => {
-    const origin = addressOf(cluster, "ticket", "http");
-    if (origin === undefined) throw new Unreachable("no ticket is alive");
-    return passOn(await fetch(origin + "/ticket" + new URL(c.req.url).search));
-  });
+  app.get(
+    "/ticket",
+    async (c) => passOn(await ask("ticket", "/ticket" + new URL(c.req.url).search)),
+  );
   app.all("/api/*", async (c) => {
-    const { method, header, raw } = { method: c.req.method, header: c.req.header(), raw: c.req };
+    const { method } = c.req;
     if (method !== "GET" && c.get("role") !== "act") {
       return refuse(c, 403, "forbidden", "This needs the role act");
     }
     const { pathname, search } = new URL(c.req.url);
-    const given = ["content-type", "idempotency-key"].flatMap((name) =>
-      header[name] === undefined ? [] : [[name, header[name]]]
-    );
+    const given = ["content-type", "idempotency-key"].flatMap((name): [string, string][] => {
+      const value = c.req.header(name);
+      return value === undefined ? [] : [[name, value]];
+    });
     return passOn(
       await askStat(pathname.slice("/api".length) + search, {
         method,
         headers: Object.fromEntries(given),
-        ...(method === "GET" || method === "DELETE" ? {} : { body: await raw.text() }),
+        ...(method === "GET" || method === "DELETE" ? {} : { body: await c.req.text() }),
       }),
     );
   });
@@ -165,9 +167,9 @@ function passOn({ body, status, headers }: Response): Response {
   });
 }
 
-function addressOf(cluster: Cluster, service: string, purpose: string): string | undefined {
+function addressOf(cluster: Cluster, service: string): string | undefined {
   const addresses = cluster.view.instances.flatMap((instance) =>
-    instance.service === service ? instance.addresses[purpose] ?? [] : []
+    instance.service === service ? instance.addresses.http ?? [] : []
   );
   return addresses[Math.floor(Math.random() * addresses.length)];
 }

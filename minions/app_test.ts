@@ -39,7 +39,7 @@ Deno.test("minionsApp shows nothing but its files to who is not signed in", asyn
   for (const path of ["/nodes", "/events", "/ticket", "/api/nodes", "/no/such/route"]) {
     assert.deepEqual(await codeOf(await closed.request(host + path)), [401, "unauthenticated"]);
   }
-  for (const path of ["/", "/ui/app.js", "/ui/socket.io.js", "/session"]) {
+  for (const path of ["/", "/ui/app.ts", "/ui/socket.io.js", "/session"]) {
     const response = await closed.request(host + path);
     assert.equal(response.status, 200);
     assert.match(response.headers.get("content-security-policy") ?? "", /frame-ancestors 'none'/);
@@ -111,4 +111,30 @@ Deno.test("minionsApp passes calls on to a live stat with its key, bodies and an
   });
   assert.deepEqual(await codeOf(response), [409, "conflict"]);
   assert.deepEqual(seen, ['POST /groups/a%2Fb/messages?x=1 Bearer key {"content":"x"}']);
+});
+
+Deno.test("minionsApp says what is wrong with stat or ticket, and asks nobody to sign in for it", async () => {
+  await using server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    () => Response.json({ error: { code: "unauthenticated", message: "m" } }, { status: 401 }),
+  );
+  const messageOf = async (path: string, instances: Instance[]) => {
+    const response = await app({}, instances).request(host + path);
+    const { error } = await response.json();
+    return [response.status, error.code, error.message];
+  };
+  const unavailable = [503, "unavailable"];
+  const at = `http://127.0.0.1:${server.addr.port}`;
+  assert.deepEqual(await messageOf("/api/nodes", [instance("stat", { http: at })]), [
+    ...unavailable,
+    "stat refuses the key of this console: GRU_STAT_API_KEY",
+  ]);
+  const [status, code, message] = await messageOf("/api/nodes", [
+    instance("stat", { http: "http://127.0.0.1:1" }),
+  ]);
+  assert.deepEqual([status, code], unavailable);
+  assert.match(message, /^stat at http:\/\/127\.0\.0\.1:1 does not answer: /);
+  assert.deepEqual(await messageOf("/ticket", []), [...unavailable, "no ticket is alive"]);
+  const ticket = await messageOf("/ticket", [instance("ticket", { http: "http://127.0.0.1:1" })]);
+  assert.deepEqual(ticket.slice(0, 2), unavailable);
 });

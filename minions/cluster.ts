@@ -1,4 +1,5 @@
 /** The cluster as the registry shows it: which instances of the programs are alive, and who came and went. */
+import { saidFarewell } from "@gru/shared/farewell";
 import type { Instance, Registry } from "@gru/shared/registry";
 
 export interface ClusterView {
@@ -11,10 +12,7 @@ export interface ClusterView {
 export interface ClusterEvent {
   /** Unix milliseconds. */
   readonly at: number;
-  /**
-   * `left`: it was draining, or still answered when it was gone from the registry. `died`: neither; one that is stopped
-   * and has nothing to finish is as quick.
-   */
+  /** `left`: it stopped in order. `died`: it did not. */
   readonly kind: "joined" | "draining" | "left" | "died";
   readonly service: string;
   readonly name: string;
@@ -26,18 +24,13 @@ export interface Cluster extends Disposable {
   readonly events: readonly ClusterEvent[];
 }
 
-export interface WatchClusterOptions {
-  readonly registry: Registry;
-  readonly services: readonly string[];
-  /** Whether an instance that has left the registry still answers. */
-  readonly answers: (instance: Instance) => Promise<boolean>;
-}
-
 const eventsKept = 200;
 
 /** Follows the services in the registry. */
-export async function watchCluster(options: WatchClusterOptions): Promise<Cluster> {
-  const { registry, services, answers } = options;
+export async function watchCluster(
+  registry: Registry,
+  services: readonly string[],
+): Promise<Cluster> {
   const views = new Map<string, ClusterView>();
   const events: ClusterEvent[] = [];
   using stack = new DisposableStack();
@@ -62,8 +55,8 @@ export async function watchCluster(options: WatchClusterOptions): Promise<Cluste
       }
     }
     for (const gone of known.values()) {
-      const told = gone.meta.draining === true ? Promise.resolve(true) : answers(gone);
-      void told.then((inOrder) => tell(inOrder ? "left" : "died", gone));
+      void saidFarewell(registry, gone).catch(() => false)
+        .then((inOrder) => tell(inOrder ? "left" : "died", gone));
     }
   }
 

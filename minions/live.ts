@@ -1,11 +1,12 @@
 /** What the pages show of the cluster, once a second, for any number of pages: made once, and only while one looks. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Cluster } from "./cluster.ts";
+import type { Snapshot, StatSnapshot } from "./snapshot.ts";
 
 export interface LiveOptions {
   readonly cluster: Cluster;
-  /** JSON of stat's HTTP API. */
-  readonly ask: (path: string) => Promise<unknown>;
+  /** Of stat's HTTP API. */
+  readonly ask: <T>(path: string) => Promise<T>;
   readonly closing: AbortSignal;
 }
 
@@ -31,13 +32,18 @@ export class Live {
   async #take(): Promise<string> {
     const { cluster, ask } = this.#options;
     const { stale, instances } = cluster.view;
-    const shown = { at: Date.now(), stale, instances, events: cluster.events.slice(0, 50) };
+    const known = { at: Date.now(), stale, instances, events: cluster.events.slice(0, 50) };
+    let snapshot: Snapshot;
     try {
-      const [nodes, totals] = await Promise.all([ask("/nodes"), ask("/totals")]);
-      return JSON.stringify({ ...shown, ...nodes as object, totals });
+      const [{ nodes }, totals] = await Promise.all([
+        ask<Pick<StatSnapshot, "nodes">>("/nodes"),
+        ask<StatSnapshot["totals"]>("/totals"),
+      ]);
+      snapshot = { ...known, nodes, totals };
     } catch (error) {
-      return JSON.stringify({ ...shown, problem: (error as Error).message });
+      snapshot = { ...known, problem: (error as Error).message };
     }
+    return JSON.stringify(snapshot);
   }
 
   /** A page that reads slowly is given fewer snapshots: the next one is made when it has taken the one before. */

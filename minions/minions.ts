@@ -2,7 +2,6 @@
 import { z } from "zod";
 import { ConfigError, secret } from "@gru/shared/config";
 import { isLoopback, type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
-import type { Instance } from "@gru/shared/registry";
 import { minionsApp } from "./app.ts";
 import { watchCluster } from "./cluster.ts";
 import { SignIn } from "./sign_in.ts";
@@ -28,9 +27,6 @@ export interface Minions extends AsyncDisposable {
 /** `idgen-node` lists all idgens, `idgen` only those that issue ids. */
 const services = ["ticket", "spear", "idgen-node", "stat", "minions"];
 
-/** How long one that is gone has to answer. */
-const answerMs = 500;
-
 /** @throws {ConfigError} {@linkcode Error} when the port is taken or the registry out of reach. */
 export async function startMinions(
   config: MinionsConfig,
@@ -44,8 +40,7 @@ export async function startMinions(
   }
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode("minions", config, overrides));
-  const { registry } = node;
-  const cluster = stack.use(await watchCluster({ registry, services, answers }));
+  const cluster = stack.use(await watchCluster(node.registry, services));
   const closing = new AbortController();
   const app = minionsApp({
     name: node.name,
@@ -61,16 +56,4 @@ export async function startMinions(
   stack.use(await node.announce({ http: server.address }));
   const running = stack.move();
   return { address: server.address, [Symbol.asyncDispose]: () => running.disposeAsync() };
-}
-
-async function answers({ addresses }: Instance): Promise<boolean> {
-  const address = addresses.rpc ?? addresses.http;
-  if (address === undefined) return false;
-  try {
-    const response = await fetch(`${address}/healthz`, { signal: AbortSignal.timeout(answerMs) });
-    await response.body?.cancel();
-    return true;
-  } catch {
-    return false;
-  }
 }

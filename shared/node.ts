@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { ConfigError } from "./config.ts";
 import manifest from "./deno.json" with { type: "json" };
+import { sayFarewell } from "./farewell.ts";
 import { type Logger, logger, logSchema } from "./log.ts";
 import { Gauge, Registry as MetricsRegistry } from "./metrics.ts";
 import { opsHandler, type OpsOptions } from "./ops.ts";
@@ -158,11 +159,10 @@ export async function openNode(
       };
     },
     announce: async (addresses, meta = {}) => {
+      const life = { service: program, name, startedAt: Date.now() };
       const registration = await registry.register({
-        service: program,
-        name,
+        ...life,
         addresses,
-        startedAt: Date.now(),
         meta: { version, ...meta },
       });
       announced = true;
@@ -172,9 +172,10 @@ export async function openNode(
             ...changes,
             ...(meta === undefined ? {} : { meta: { version, ...meta } }),
           }),
-        [Symbol.asyncDispose]: () => {
+        [Symbol.asyncDispose]: async () => {
           announced = false;
-          return registration[Symbol.asyncDispose]();
+          await sayFarewell(registry, life);
+          await registration[Symbol.asyncDispose]();
         },
       };
     },

@@ -43,17 +43,22 @@ const errors = {
   504: error("A node did not answer in time"),
 };
 
+type ErrorStatus = keyof typeof errors;
+
+/** What can go wrong, by what a route needs besides its arguments: the state, the spears, or that something exists. */
+const errorsOf: Readonly<Record<"state" | "spears" | "existence", readonly ErrorStatus[]>> = {
+  state: [500, 503],
+  spears: [429, 500, 503, 504],
+  existence: [404],
+};
+
 export function answers<T extends z.ZodType>(schema: T, description: string) {
-  return {
-    200: { description, content: { "application/json": { schema } } },
-    ...errors,
-  };
+  return { 200: { description, content: { "application/json": { schema } } } };
 }
 
 export function streams(description: string) {
   return {
     200: { description, content: { "text/event-stream": { schema: { type: "string" as const } } } },
-    ...errors,
   };
 }
 
@@ -61,7 +66,22 @@ export function body<T extends z.ZodType>(schema: T) {
   return { content: { "application/json": { schema } }, required: true };
 }
 
-/** A route that wants the API key. */
-export function guarded<const R extends Parameters<typeof createRoute>[0]>(route: R) {
-  return createRoute({ security: [{ apiKey: [] }], ...route });
+/** A route that wants the API key, with all its errors. */
+export function guarded<const R extends Parameters<typeof createRoute>[0]>(
+  route: R,
+  ...needs: readonly (keyof typeof errorsOf)[]
+) {
+  const { request } = route;
+  const statuses: ErrorStatus[] = [
+    401,
+    ...(request === undefined ? [] : [400] as const),
+    ...(request?.body === undefined ? [] : [411, 413, 415] as const),
+    ...needs.flatMap((need) => errorsOf[need]),
+  ];
+  const failures = Object.fromEntries(statuses.map((status) => [status, errors[status]]));
+  return createRoute({
+    security: [{ apiKey: [] }],
+    ...route,
+    responses: { ...route.responses, ...failures },
+  } as R);
 }

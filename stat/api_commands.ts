@@ -15,52 +15,72 @@ const routes = {
     summary: "Publish to a group",
     request: { params: inGroup, headers: shape.idempotencyHeader, body: body(shape.outgoing) },
     responses: answers(shape.position, "Accepted: it will reach every member"),
-  }),
+  }, "spears"),
   toUser: guarded({
     ...{ method: "post", path: "/users/{userId}/messages", tags: ["Users"] },
     summary: "Publish to a user",
     request: { params: inUser, headers: shape.idempotencyHeader, body: body(shape.outgoing) },
     responses: answers(shape.position, "Accepted: it will reach all connections of the user"),
-  }),
+  }, "spears"),
   broadcast: guarded({
     ...{ method: "post", path: "/broadcast", tags: ["Cluster"], summary: "Tell everyone" },
     description: "To every connection there is now; it is not kept for those who come later.",
     request: { body: body(shape.outgoing) },
     responses: answers(shape.broadcastResult, touched),
-  }),
-  kickUser: guarded({
-    ...{ method: "post", path: "/users/{userId}/kick", tags: ["Users"] },
-    summary: "Close all connections of a user",
-    request: { params: inUser, body: body(shape.kickWithBan) },
-    responses: answers(shape.touched, touched),
-  }),
-  kickGroup: guarded({
-    ...{ method: "post", path: "/groups/{groupId}/kick", tags: ["Groups"] },
-    summary: "Take all members, or one user, out of a group",
-    request: { params: inGroup, body: body(shape.kickFromGroup) },
-    responses: answers(shape.touched, touched),
-  }),
-  kickConnection: guarded({
-    ...{ method: "post", path: "/connections/{connectionId}/kick", tags: ["Users"] },
-    summary: "Close one connection",
-    request: {
-      params: z.object({ connectionId: z.string().min(1).max(256) }),
-      body: body(shape.kick),
+  }, "spears"),
+  kickUser: guarded(
+    {
+      ...{ method: "post", path: "/users/{userId}/kick", tags: ["Users"] },
+      summary: "Close all connections of a user",
+      request: { params: inUser, body: body(shape.kickWithBan) },
+      responses: answers(shape.touched, touched),
     },
-    responses: answers(shape.touched, touched),
-  }),
-  drain: guarded({
-    ...{ method: "post", path: "/nodes/{node}/drain", tags: ["Nodes"], summary: "Empty a node" },
-    description: "Its clients are asked to move; new ones go elsewhere until it is restarted.",
-    request: { params: z.object({ node: shape.node }), body: body(shape.drainRequest) },
-    responses: answers(shape.drainResult, "It has begun"),
-  }),
-  lift: guarded({
-    ...{ method: "delete", path: "/bans/{kind}/{id}", tags: ["Bans"], summary: "Lift a ban" },
-    description: "Known to every node within a few seconds.",
-    request: { params: z.object({ kind: shape.banKind, id: z.string().min(1).max(256) }) },
-    responses: answers(z.object({ lifted: z.literal(true) }).openapi("Lifted"), "It is lifted"),
-  }),
+    "state",
+    "spears",
+  ),
+  kickGroup: guarded(
+    {
+      ...{ method: "post", path: "/groups/{groupId}/kick", tags: ["Groups"] },
+      summary: "Take all members, or one user, out of a group",
+      request: { params: inGroup, body: body(shape.kickFromGroup) },
+      responses: answers(shape.touched, touched),
+    },
+    "state",
+    "spears",
+  ),
+  kickConnection: guarded(
+    {
+      ...{ method: "post", path: "/connections/{connectionId}/kick", tags: ["Users"] },
+      summary: "Close one connection",
+      request: {
+        params: z.object({ connectionId: z.string().min(1).max(256) }),
+        body: body(shape.kick),
+      },
+      responses: answers(shape.touched, touched),
+    },
+    "spears",
+    "existence",
+  ),
+  drain: guarded(
+    {
+      ...{ method: "post", path: "/nodes/{node}/drain", tags: ["Nodes"], summary: "Empty a node" },
+      description: "Its clients are asked to move; new ones go elsewhere until it is restarted.",
+      request: { params: z.object({ node: shape.node }), body: body(shape.drainRequest) },
+      responses: answers(shape.drainResult, "It has begun"),
+    },
+    "spears",
+    "existence",
+  ),
+  lift: guarded(
+    {
+      ...{ method: "delete", path: "/bans/{kind}/{id}", tags: ["Bans"], summary: "Lift a ban" },
+      description: "Known to every node within a few seconds.",
+      request: { params: z.object({ kind: shape.banKind, id: z.string().min(1).max(256) }) },
+      responses: answers(z.object({ lifted: z.literal(true) }).openapi("Lifted"), "It is lifted"),
+    },
+    "state",
+    "existence",
+  ),
 } as const;
 
 export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {

@@ -18,80 +18,105 @@ const routes = {
   nodes: guarded({
     ...{ method: "get", path: "/nodes", tags: ["Nodes"], summary: "All live spears" },
     responses: answers(shape.nodeList, "By name"),
-  }),
-  node: guarded({
-    ...{ method: "get", path: "/nodes/{node}", tags: ["Nodes"], summary: "One spear" },
-    request: { params: inNode },
-    responses: answers(shape.nodeInfo, "As it reported last"),
-  }),
-  groupsOfNode: guarded({
-    ...{ method: "get", path: "/nodes/{node}/groups", tags: ["Nodes"] },
-    summary: "Groups that have users on a node",
-    request: { params: inNode, query: shape.pageQuery },
-    responses: answers(shape.groupPage, "In the order of their ids, as text"),
-  }),
-  usersOfNode: guarded({
-    ...{ method: "get", path: "/nodes/{node}/users", tags: ["Nodes"], summary: "Users on a node" },
-    request: { params: inNode, query: shape.pageQuery },
-    responses: answers(shape.userPage, "In the order of their ids, as text"),
-  }),
+  }, "state"),
+  node: guarded(
+    {
+      ...{ method: "get", path: "/nodes/{node}", tags: ["Nodes"], summary: "One spear" },
+      request: { params: inNode },
+      responses: answers(shape.nodeInfo, "As it reported last"),
+    },
+    "state",
+    "existence",
+  ),
+  groupsOfNode: guarded(
+    {
+      ...{ method: "get", path: "/nodes/{node}/groups", tags: ["Nodes"] },
+      summary: "Groups that have users on a node",
+      request: { params: inNode, query: shape.pageQuery },
+      responses: answers(shape.groupPage, "In the order of their ids, as text"),
+    },
+    "state",
+    "existence",
+  ),
+  usersOfNode: guarded(
+    {
+      ...{
+        method: "get",
+        path: "/nodes/{node}/users",
+        tags: ["Nodes"],
+        summary: "Users on a node",
+      },
+      request: { params: inNode, query: shape.pageQuery },
+      responses: answers(shape.userPage, "In the order of their ids, as text"),
+    },
+    "state",
+    "existence",
+  ),
   groups: guarded({
     ...{ method: "get", path: "/groups", tags: ["Groups"], summary: "All groups with users" },
     request: { query: shape.pageQuery },
     responses: answers(shape.groupPage, "In the order of their ids, as text"),
-  }),
+  }, "state"),
   group: guarded({
     ...{ method: "get", path: "/groups/{groupId}", tags: ["Groups"], summary: "Where is a group" },
     request: { params: inGroup },
     responses: answers(shape.groupPlace, "The nodes that it has users on"),
-  }),
+  }, "state"),
   usersOfGroup: guarded({
     ...{ method: "get", path: "/groups/{groupId}/users", tags: ["Groups"] },
     summary: "Users of a group",
     request: { params: inGroup, query: shape.pageQuery },
     responses: answers(shape.userPage, "In the order of their ids, as text"),
-  }),
-  presence: guarded({
-    ...{ method: "get", path: "/groups/{groupId}/presence", tags: ["Groups"] },
-    summary: "How many are in a group now",
-    request: { params: inGroup },
-    responses: answers(shape.presence, "Users and connections, by node"),
-  }),
+  }, "state"),
+  presence: guarded(
+    {
+      ...{ method: "get", path: "/groups/{groupId}/presence", tags: ["Groups"] },
+      summary: "How many are in a group now",
+      request: { params: inGroup },
+      responses: answers(shape.presence, "Users and connections, by node"),
+    },
+    "state",
+    "spears",
+  ),
   historyOfGroup: guarded({
     ...{ method: "get", path: "/groups/{groupId}/history", tags: ["Groups"] },
     summary: "The messages that are kept of a group",
     request: { params: inGroup, query: shape.historyQuery },
     responses: answers(shape.history, "The newest ones, ascending"),
-  }),
+  }, "spears"),
   users: guarded({
     ...{ method: "get", path: "/users", tags: ["Users"], summary: "All users who are online" },
     request: { query: shape.pageQuery },
     responses: answers(shape.userPage, "In the order of their ids, as text"),
-  }),
-  user: guarded({
-    ...{ method: "get", path: "/users/{userId}", tags: ["Users"], summary: "Where is a user" },
-    request: { params: inUser },
-    responses: answers(shape.userPlace, "Nodes and connections, since when"),
-  }),
+  }, "state"),
+  user: guarded(
+    {
+      ...{ method: "get", path: "/users/{userId}", tags: ["Users"], summary: "Where is a user" },
+      request: { params: inUser },
+      responses: answers(shape.userPlace, "Nodes and connections, since when"),
+    },
+    "state",
+    "spears",
+  ),
   historyOfUser: guarded({
     ...{ method: "get", path: "/users/{userId}/history", tags: ["Users"] },
     summary: "The messages that are kept for a user",
     request: { params: inUser, query: shape.historyQuery },
     responses: answers(shape.history, "The newest ones, ascending"),
-  }),
+  }, "spears"),
   bans: guarded({
     ...{ method: "get", path: "/bans", tags: ["Bans"], summary: "Bans that hold" },
     responses: answers(shape.banList, "The earliest to end first"),
-  }),
+  }, "state"),
   totals: guarded({
     ...{ method: "get", path: "/totals", tags: ["Cluster"], summary: "The whole cluster now" },
     responses: answers(shape.totals, "Sums over the live nodes, and over the last hour"),
-  }),
+  }, "state"),
   rates: guarded({
     ...{ method: "get", path: "/rates", tags: ["Cluster"], summary: "The last hour, in steps" },
     request: { query: z.object({ node: shape.node.optional() }) },
     responses: answers(shape.rates, "Columns, ready to be drawn"),
-  }),
+  }, "state"),
   listen: guarded({
     ...{ method: "get", path: "/listen", tags: ["Cluster"] },
     summary: "Messages of groups and users as they flow",
@@ -138,9 +163,7 @@ export function addReadRoutes(app: OpenAPIHono, operations: Operations, closing:
   app.openapi(routes.nodes, async (c) => c.json({ nodes: await operations.nodes() }, 200));
   app.openapi(routes.node, async (c) => {
     const { node } = c.req.valid("param");
-    operations.requireNode(node);
-    const found = (await operations.nodes()).find((one) => one.node === node);
-    return found === undefined ? c.notFound() as never : c.json(found, 200);
+    return c.json(await operations.node(node), 200);
   });
   app.openapi(routes.groupsOfNode, async (c) => {
     const live = operations.requireNode(c.req.valid("param").node);

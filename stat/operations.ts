@@ -47,7 +47,14 @@ export class Operations {
   /** @throws {RpcError} `not_found` */
   requireNode(node: string): LiveNodes {
     if (this.live.has(node)) return new Set([node]);
-    throw new RpcError("not_found", `node: no live spear is called ${node}`);
+    throw noNode(node);
+  }
+
+  /** @throws {RpcError} `not_found` */
+  async node(name: string) {
+    const found = (await this.nodes()).find(({ node }) => node === name);
+    if (found === undefined) throw noNode(name);
+    return found;
   }
 
   async nodes() {
@@ -203,6 +210,10 @@ export class Operations {
       failed: failures.map(({ node, error: { code, message } }) => ({ node, code, message })),
     };
   }
+}
+
+function noNode(node: string): RpcError {
+  return new RpcError("not_found", `node: no live spear is called ${node}`);
 }
 
 /** A node's counts in the API's shape; undefined: it has not reported. */

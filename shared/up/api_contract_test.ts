@@ -44,7 +44,7 @@ async function operationsOf(api: string): Promise<Operation[]> {
     Object.entries<Json>(methods).map(([method, operation]): Operation => {
       assert.ok(operation.summary && operation.tags.length === 1, `${method} ${path} is described`);
       assert.deepEqual(operation.security, [{ apiKey: [] }]);
-      const failure = operation.responses[503].content["application/json"].schema;
+      const failure = operation.responses[401].content["application/json"].schema;
       assert.deepEqual(failure.properties.error.required, ["code", "message"]);
       return {
         method: method.toUpperCase(),

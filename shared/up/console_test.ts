@@ -1,10 +1,15 @@
 /** The console in a real browser over a real cluster: separate programs, ZooKeeper, Redis. */
 import assert from "node:assert/strict";
-import fs from "node:fs";
-import axe from "npm:/axe-core@4.14.1/axe.min.js" with { type: "text" };
-import type { Browser, Page } from "npm:playwright-core@1.64.0";
 import { serverTest, waitFor } from "@gru/shared/testing";
 import { dialects, TestClient } from "../../spear/test_client.ts";
+import {
+  assertAccessible,
+  launchBrowser,
+  openPage,
+  shows,
+  signIn,
+  timeout,
+} from "./console_testing.ts";
 import { spawnProgram, TestCluster } from "./processes.ts";
 import { assertSuccess, usersOnTwoNodes } from "./scenario.ts";
 
@@ -15,79 +20,6 @@ const secrets = {
   GRU_MINIONS_PASSWORD: "to act",
   GRU_MINIONS_LOOK_PASSWORD: "to look",
 };
-const timeout = 30_000;
-
-/**
- * The driver looks into /proc when it is loaded, to find out whether it is on Windows. Deno lets nobody without all
- * permissions look there, and throws: here it is told that there is nothing.
- */
-async function loadDriver() {
-  const { existsSync } = fs;
-  fs.existsSync = (path) => {
-    try {
-      return existsSync(path);
-    } catch {
-      return false;
-    }
-  };
-  try {
-    return await import("npm:playwright-core@1.64.0");
-  } finally {
-    fs.existsSync = existsSync;
-  }
-}
-
-async function launchBrowser(): Promise<Browser> {
-  const { chromium } = await loadDriver();
-  return await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: [
-      ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
-      ...["--disable-background-networking", "--disable-component-update"],
-    ],
-  });
-}
-
-async function open(browser: Browser, url: string, locale = "en-GB"): Promise<Page> {
-  const page = await browser.newPage({ locale });
-  page.setDefaultTimeout(timeout);
-  await page.goto(url);
-  return page;
-}
-
-async function signIn(page: Page, password: string): Promise<void> {
-  await page.locator("input[type=password]").fill(password);
-  await page.keyboard.press("Enter");
-}
-
-async function shows(page: Page, text: string | RegExp): Promise<void> {
-  await page.getByText(text).first().waitFor({ timeout });
-}
-
-async function assertAccessible(page: Page, what: string): Promise<void> {
-  // By way of the debugger: the page's own policy lets no foreign script run.
-  const session = await page.context().newCDPSession(page);
-  await session.send("Runtime.evaluate", { expression: axe });
-  const { result } = await session.send("Runtime.evaluate", {
-    expression: "axe.run()",
-    awaitPromise: true,
-    returnByValue: true,
-  });
-  await session.detach();
-  const results = result.value;
-  assert.ok(results.passes.length > 10, `axe looked at ${what}`);
-  // deno-lint-ignore no-explicit-any
-  const serious = results.violations.filter(({ impact }: any) =>
-    impact === "serious" || impact === "critical"
-  );
-  assert.deepEqual(
-    // deno-lint-ignore no-explicit-any
-    serious.map(({ id, nodes }: any) => [id, nodes.map((node: any) => node.html)]),
-    [],
-    what,
-  );
-}
-
 serverTest({
   name: "the console shows a real cluster live and acts on it, in English and Chinese",
   needs: ["zookeeper", "redis", "chromium"],
@@ -108,7 +40,7 @@ serverTest({
     let spear2 = second;
     const browser = await launchBrowser();
     stack.defer(() => browser.close());
-    const page = await open(browser, minions.address);
+    const page = await openPage(browser, minions.address);
     const problems: string[] = [];
     // Each needs what those before it left: after a failure there is nothing to learn.
     let failed = false;
@@ -177,6 +109,7 @@ serverTest({
       await dialog.getByRole("button", { name: "Do it" }).click();
       await dialog.getByText(/Accepted: id \d+, seq \d+/).waitFor();
       await page.keyboard.press("Escape");
+      await page.locator(".found button:focus", { hasText: "Publish" }).waitFor();
       let message;
       do message = await client.next("msg"); while (message.content !== "from the console");
       await assertAccessible(page, "people");
@@ -231,22 +164,57 @@ serverTest({
       await assertAccessible(page, "listen");
     });
 
-    await step("a spear that is killed turns dead, and one that starts appears", async () => {
-      await go("cluster");
-      await row("spear2").getByText("live").waitFor();
-      await spear2.process.kill();
-      await row("spear2").getByText("dead").waitFor();
-      const spear3 = await cluster.add("spear", "test1", { id: 3 });
-      await row("spear3").getByText("live").waitFor();
-      spear2 = await spear2.restart();
-      await row("spear2").getByText("live").waitFor();
-      await page.locator(".events li", { hasText: "spear2" }).getByText("died").first().waitFor();
-      await spear3.process.kill("SIGTERM");
-      await row("spear3").getByText(/left|dead/).waitFor();
+    const event = (name: string, kind: string) =>
+      page.locator(".events li", { hasText: name }).getByText(kind, { exact: true }).first();
+    await step(
+      "a spear that is killed turns dead, one that starts appears, one that stops has left",
+      async () => {
+        await go("cluster");
+        await row("spear2").getByText("live").waitFor();
+        await spear2.process.kill();
+        await row("spear2").getByText("dead").waitFor();
+        const [spear3, idgen2] = await Promise.all([
+          cluster.add("spear", "test1", { id: 3 }),
+          cluster.add("idgen", "test2"),
+        ]);
+        await row("spear3").getByText("live").waitFor();
+        await row("idgen2").getByText("standby").waitFor();
+        spear2 = await spear2.restart();
+        await row("spear2").getByText("live").waitFor();
+        await event("spear2", "died").waitFor();
+        await Promise.all([spear3.process.kill("SIGTERM"), idgen2.process.kill("SIGTERM")]);
+        await row("spear3").getByText("left").waitFor();
+        await event("spear3", "left").waitFor();
+        await event("idgen2", "left").waitFor();
+      },
+    );
+
+    await step("everything is reached by keyboard, and a page begins at its content", async () => {
+      await page.goto(minions.address);
+      await page.locator("#main h1").waitFor({ state: "attached" });
+      const tabTo = async (selector: string, text: string) => {
+        const wanted = page.locator(`${selector}:focus`, { hasText: text });
+        for (let i = 0; i < 40 && await wanted.count() === 0; i++) await page.keyboard.press("Tab");
+        assert.equal(await wanted.count(), 1, `${selector} ${text}`);
+      };
+      await tabTo("a", "Groups and users");
+      await page.keyboard.press("Enter");
+      await page.locator("#main:focus").waitFor();
+      await page.keyboard.press("Tab");
+      await page.locator("select:focus").waitFor();
+      await page.keyboard.press("Tab");
+      await page.keyboard.type("424242");
+      await page.keyboard.press("Enter");
+      await shows(page, "not online");
+      await tabTo("button", "Kick");
+      await page.keyboard.press("Enter");
+      await page.getByRole("dialog").waitFor();
+      await page.keyboard.press("Escape");
+      await tabTo("button", "Kick");
     });
 
     await step("the same in Chinese", async () => {
-      const chinese = await open(browser, minions.address, "zh-CN");
+      const chinese = await openPage(browser, minions.address, "zh-CN");
       await signIn(chinese, secrets.GRU_MINIONS_PASSWORD);
       await chinese.locator("tr", { hasText: "spear1" }).getByText("正常").waitFor();
       assert.equal(await chinese.locator("html").getAttribute("lang"), "zh");

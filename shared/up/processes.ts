@@ -30,6 +30,8 @@ export interface RunningProgram extends AsyncDisposable {
   restart(): Promise<RunningProgram>;
   /** `http://127.0.0.1:port` of the flag `port`. */
   readonly address: string;
+  /** Where health and metrics are: a port of its own for a spear. */
+  readonly monitor: string;
 }
 
 /** A cluster under construction: one ZooKeeper, one Redis, and the programs that a test adds. */
@@ -82,6 +84,7 @@ export class TestCluster implements AsyncDisposable {
         );
       },
       address: `http://127.0.0.1:${port}`,
+      monitor: `http://127.0.0.1:${monitorPort}`,
       [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
     };
   }

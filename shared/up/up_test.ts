@@ -60,7 +60,7 @@ Deno.test("minions shows the live nodes", async () => {
   const { instances } = await (await fetch(`${minions}/nodes`)).json();
   const names = ["ticket1", "spear1", "spear2", "idgen1", "stat1", "minions1"];
   assert.deepEqual(instances.map(({ name }: { name: string }) => name), names);
-  assert.match(await (await fetch(minions)).text(), /<script type="module" src="\/ui\/app.js">/);
+  assert.match(await (await fetch(minions)).text(), /<script type="module" src="\/ui\/app.ts">/);
   const ready = await fetch(`${minions}/readyz`);
   assert.equal(ready.status, 200);
   await ready.body?.cancel();

@@ -1,53 +1,65 @@
 /** Messages of groups and users as they flow. The server samples a flood; the page draws once a frame, at most. */
-import { count, field, h, setText, timeOfDay } from "./dom.js";
-import { t } from "./words.js";
+import type { z } from "zod";
+import type { SpearContract } from "@gru/spear/contract";
+import { apiPath } from "./api.ts";
+import { field, h, headRow, scrolling, setText } from "./dom.ts";
+import { count, timeOfDay } from "./format.ts";
+import type { Page, PageOptions } from "./page.ts";
+import { t } from "./words.ts";
+
+type Heard = z.output<SpearContract["methods"]["listen"]["output"]>;
 
 /** Lines on the page: more nobody reads, and a page must not grow for ever. */
 const linesKept = 300;
+/** Of one message; the rest is cut off. */
+const charactersShown = 1000;
 
-export function listenPage({ main }) {
-  const groups = h("input", { placeholder: "10, 11", autocomplete: "off", spellcheck: "false" });
-  const users = h("input", { placeholder: "1, 2", autocomplete: "off", spellcheck: "false" });
+export function listenPage({ main }: PageOptions): Page {
+  const names = { autocomplete: "off", spellcheck: "false" };
+  const groups = h("input", { placeholder: "10, 11", ...names });
+  const users = h("input", { placeholder: "1, 2", ...names });
   const filter = h("input", { type: "search", autocomplete: "off" });
   const start = h("button", { class: "primary", type: "submit" }, t("start"));
   const pause = h("button", { type: "button", onclick: togglePause, disabled: true }, t("pause"));
   const clear = h("button", { type: "button", onclick: reset }, t("clear"));
-  const state = h("span", { class: "light", role: "status" }, t("listenHint"));
-  const [seenCount, shownCount] = [h("strong", {}, "0"), h("strong", {}, "0")];
-  const sampled = h("p", { class: "warning", hidden: true }, t("sampled"));
+  const state = h("p", { class: "light", role: "status" }, t("listenHint"));
+  const seenCount = h("strong", {}, "0");
+  const shownCount = h("strong", {}, "0");
+  const sampled = h("p", { class: "warning", role: "status", hidden: true }, t("sampled"));
   const lines = h("tbody");
-  let source;
+  let source: EventSource | undefined;
   let paused = false;
-  let waiting = [];
+  let waiting: Heard["messages"] = [];
   let drawing = false;
-  let [seen, shown] = [0, 0];
+  let seen = 0;
+  let shown = 0;
 
-  function reset() {
+  function reset(): void {
     [seen, shown, waiting] = [0, 0, []];
     lines.replaceChildren();
     sampled.hidden = true;
     showCounts();
   }
-  function showCounts() {
+  function showCounts(): void {
     setText(seenCount, count(seen));
     setText(shownCount, count(shown));
   }
-  function togglePause() {
+  function togglePause(): void {
     paused = !paused;
     setText(pause, t(paused ? "resume" : "pause"));
     if (!paused) schedule();
   }
-  function stop() {
+  function stop(why: string): void {
     source?.close();
     source = undefined;
     setText(start, t("start"));
-    setText(state, t("listenHint"));
+    setText(state, why);
     pause.disabled = true;
   }
-  function begin(event) {
+  function begin(event: Event): void {
     event.preventDefault();
-    if (source !== undefined) return stop();
-    const list = (input) => input.value.split(/[,\s]+/).filter((id) => id !== "");
+    if (source !== undefined) return stop(t("listenHint"));
+    const list = ({ value }: HTMLInputElement) => value.split(/[,\s]+/).filter((id) => id !== "");
     const query = new URLSearchParams([
       ...list(groups).map((id) => ["group", id]),
       ...list(users).map((id) => ["user", id]),
@@ -56,7 +68,13 @@ export function listenPage({ main }) {
       setText(state, t("required"));
       return groups.focus();
     }
-    source = new EventSource(`/api/listen?${query}`);
+    source = follow(`${apiPath("listen")}?${query}`);
+    setText(start, t("stop"));
+    setText(state, t("reconnecting"));
+    pause.disabled = false;
+  }
+  function follow(path: string): EventSource {
+    const source = new EventSource(path);
     source.addEventListener(
       "listening",
       ({ data }) => setText(state, t("listeningOn", JSON.parse(data).node)),
@@ -67,17 +85,13 @@ export function listenPage({ main }) {
     );
     source.addEventListener("messages", ({ data }) => take(JSON.parse(data)));
     source.onerror = () => {
-      if (source?.readyState === EventSource.CLOSED) {
-        stop();
-        setText(state, t("away", query.toString()));
-      } else setText(state, t("reconnecting"));
+      if (source.readyState === EventSource.CLOSED) stop(t("refused"));
+      else setText(state, t("reconnecting"));
     };
-    setText(start, t("stop"));
-    setText(state, t("reconnecting"));
-    pause.disabled = false;
+    return source;
   }
 
-  function take(heard) {
+  function take(heard: Heard): void {
     seen += heard.seen;
     if (heard.seen > heard.messages.length) sampled.hidden = false;
     const wanted = filter.value.toLowerCase();
@@ -90,32 +104,27 @@ export function listenPage({ main }) {
     if (waiting.length > linesKept) waiting = waiting.slice(-linesKept);
     schedule();
   }
-  function schedule() {
+  function schedule(): void {
     if (drawing) return;
     drawing = true;
-    requestAnimationFrame(() => {
-      drawing = false;
-      showCounts();
-      if (paused) return;
+    requestAnimationFrame(draw);
+  }
+  function draw(): void {
+    drawing = false;
+    if (!paused) {
       shown += waiting.length;
-      const rows = waiting.map(({ target, message }) =>
-        h(
-          "tr",
-          {},
-          h("td", {}, timeOfDay(message.createTime)),
-          h("td", {}, `${t(target.kind)} ${target.id}`),
-          h("td", {}, `${message.fromId}`),
-          h("td", { class: "number seq" }, `${message.seq}`),
-          h("td", { class: "content" }, message.content.slice(0, 1000)),
-        )
-      );
+      lines.prepend(...waiting.map(lineOf).reverse());
       waiting = [];
-      lines.prepend(...rows.reverse());
-      while (lines.children.length > linesKept) lines.lastElementChild.remove();
-      showCounts();
-    });
+      while (lines.children.length > linesKept) lines.lastElementChild?.remove();
+    }
+    showCounts();
   }
 
+  const heads = [
+    ...[t("time"), t("to"), t("from")].map((head) => ({ head })),
+    { head: "seq", class: "number seq" },
+    { head: t("content"), class: "content" },
+  ];
   main.append(
     h("h1", { class: "hidden" }, t("listen")),
     h(
@@ -128,7 +137,7 @@ export function listenPage({ main }) {
         field(t("listenUsers"), users),
         start,
       ),
-      h("p", { class: "row" }, state),
+      state,
     ),
     h(
       "section",
@@ -139,13 +148,8 @@ export function listenPage({ main }) {
         h(
           "p",
           { class: "counts" },
-          t("seen"),
-          " ",
-          seenCount,
-          h("span", { class: "gap" }),
-          t("shown"),
-          " ",
-          shownCount,
+          h("span", {}, t("seen"), " ", seenCount),
+          h("span", {}, t("shown"), " ", shownCount),
         ),
         h(
           "div",
@@ -156,27 +160,20 @@ export function listenPage({ main }) {
         ),
       ),
       sampled,
-      h(
-        "div",
-        { class: "scroll lines", tabindex: "0", role: "region", "aria-label": t("listen") },
-        h(
-          "table",
-          {},
-          h(
-            "thead",
-            {},
-            h(
-              "tr",
-              {},
-              [t("time"), t("to"), t("from")].map((head) => h("th", { scope: "col" }, head)),
-              h("th", { scope: "col", class: "number seq" }, "seq"),
-              h("th", { scope: "col" }, t("content")),
-            ),
-          ),
-          lines,
-        ),
-      ),
+      scrolling(t("messagesHeard"), "lines", h("table", {}, headRow(heads), lines)),
     ),
   );
-  return { stop };
+  return { stop: () => source?.close() };
+}
+
+function lineOf({ target, message }: Heard["messages"][number]): HTMLElement {
+  return h(
+    "tr",
+    {},
+    h("td", {}, timeOfDay(message.createTime)),
+    h("td", {}, `${t(target.kind)} ${target.id}`),
+    h("td", {}, `${message.fromId}`),
+    h("td", { class: "number seq" }, `${message.seq}`),
+    h("td", { class: "content" }, message.content.slice(0, charactersShown)),
+  );
 }

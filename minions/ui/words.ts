@@ -7,6 +7,9 @@ const words = {
   client: ["Client", "客户端"],
   language: ["中文", "English"],
   theme: ["Theme", "主题"],
+  theme_auto: ["as the system", "跟随系统"],
+  theme_light: ["light", "浅色"],
+  theme_dark: ["dark", "深色"],
   signIn: ["Sign in", "登录"],
   signOut: ["Sign out", "退出"],
   password: ["Password", "密码"],
@@ -31,8 +34,8 @@ const words = {
   uptime: ["Uptime", "运行时间"],
   state: ["State", "状态"],
   address: ["Address", "地址"],
+  spears: ["Spears", "Spear 节点"],
   version: ["Version", "版本"],
-  program: ["Program", "程序"],
   programs: ["Other programs", "其他程序"],
   lastHour: ["The last hour", "最近一小时"],
   allNodes: ["All nodes", "所有节点"],
@@ -44,6 +47,7 @@ const words = {
   noPrograms: ["No other program is alive.", "没有其他存活的程序。"],
   drain: ["Drain", "排空"],
   stateLive: ["live", "正常"],
+  stateStandby: ["standby", "待命"],
   stateDraining: ["draining", "排空中"],
   stateSilent: ["not reporting", "未上报"],
   stateDied: ["dead", "已死亡"],
@@ -53,6 +57,7 @@ const words = {
   left: ["left", "离开"],
   died: ["died", "死亡"],
   find: ["Find", "查找"],
+  found: ["Found", "查找结果"],
   user: ["User", "用户"],
   group: ["Group", "群组"],
   what: ["What", "类型"],
@@ -60,11 +65,11 @@ const words = {
   groupId: ["Group id", "群组 ID"],
   id: ["Id", "ID"],
   online: ["online", "在线"],
+  usersOnline: ["users online", "个用户在线"],
   offline: ["not online", "不在线"],
   since: ["Since", "连接时间"],
   connection: ["Connection", "连接"],
   on: ["On", "所在节点"],
-  browse: ["Browse", "浏览"],
   startsWith: ["Begins with", "前缀"],
   more: ["More", "更多"],
   nothingFound: ["Nothing found.", "没有结果。"],
@@ -118,6 +123,8 @@ const words = {
     "选择群组或用户后开始，监听者不会计入成员。",
   ],
   listeningOn: ["Listening on {0}", "正在通过 {0} 监听"],
+  refused: ["stat does not answer. Try again.", "stat 未响应，请重试。"],
+  messagesHeard: ["Messages", "消息"],
   away: ["Interrupted: {0}", "已中断：{0}"],
   time: ["Time", "时间"],
   to: ["To", "发往"],
@@ -127,8 +134,8 @@ const words = {
   remove: ["Remove", "移除"],
   by: ["By way of", "接入方式"],
   throughTicket: ["ticket", "ticket"],
-  name: ["Name", "名称"],
   token1: ["token1", "token1"],
+  connecting: ["connecting…", "正在连接…"],
   connect: ["Connect", "连接"],
   disconnect: ["Disconnect", "断开"],
   subscribe: ["Subscribe", "订阅"],
@@ -141,15 +148,19 @@ const words = {
   clientN: ["Client {0}", "客户端 {0}"],
   required: ["Fill this in first.", "请先填写。"],
   log: ["What happened", "记录"],
-};
+} as const;
 
-export function language() {
-  const chosen = localStorage.getItem("gru-language") ?? navigator.language;
-  return chosen.startsWith("zh") ? "zh" : "en";
+export type Word = keyof typeof words;
+export type Language = "en" | "zh";
+
+/** Of the page on show. */
+export function language(): Language {
+  return document.documentElement.lang === "zh" ? "zh" : "en";
 }
 
 /** `t("connectedTo", "spear1")` */
-export function t(key, ...values) {
-  const text = words[key]?.[language() === "zh" ? 1 : 0] ?? key;
-  return text.replace(/\{(\d)\}/g, (_, n) => values[Number(n)]);
+export function t(key: Word, ...values: readonly (string | number)[]): string {
+  const [english, chinese] = words[key];
+  const text = language() === "zh" ? chinese : english;
+  return text.replace(/\{(\d)\}/g, (_, n) => `${values[Number(n)] ?? ""}`);
 }

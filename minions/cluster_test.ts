@@ -1,0 +1,37 @@
+import assert from "node:assert/strict";
+import { sayFarewell } from "@gru/shared/farewell";
+import { MemoryRegistry } from "@gru/shared/registry_memory";
+import { waitFor } from "@gru/shared/testing";
+import { watchCluster } from "./cluster.ts";
+
+Deno.test("watchCluster tells who joined, began to drain, left in order, and died", async () => {
+  await using registry = new MemoryRegistry();
+  const register = (name: string) =>
+    registry.register({ service: "spear", name, addresses: {}, startedAt: 1, meta: {} });
+  await using _there = await register("spear1");
+  using cluster = await watchCluster(registry, ["spear", "stat"]);
+  assert.deepEqual(cluster.events, [], "who was there before has not joined");
+
+  const orderly = await register("spear2");
+  const sudden = await register("spear3");
+  await orderly.update({ meta: { draining: true } });
+  await sudden.update({ meta: { draining: true } });
+  await sudden[Symbol.asyncDispose]();
+  await waitFor(() => cluster.events.length === 5);
+  await sayFarewell(registry, { service: "spear", name: "spear2", startedAt: 1 });
+  await orderly[Symbol.asyncDispose]();
+  await waitFor(() => cluster.events.length === 6);
+
+  assert.deepEqual(
+    cluster.events.map(({ kind, name }) => `${name} ${kind}`),
+    [
+      "spear2 left",
+      "spear3 died",
+      "spear3 draining",
+      "spear2 draining",
+      "spear3 joined",
+      "spear2 joined",
+    ],
+  );
+  assert.deepEqual(cluster.view.instances.map(({ name }) => name), ["spear1"]);
+});

@@ -1,0 +1,146 @@
+/** What is done only after a question: each dialog asks, acts, and then shows the result or the error in its place. */
+import { type Answer, apiPath, call, messageOf } from "./api.ts";
+import { type Child, field, h, setText } from "./dom.ts";
+import { count } from "./format.ts";
+import { t } from "./words.ts";
+
+export type Kind = "user" | "group";
+
+interface Question<T> {
+  readonly title: string;
+  readonly note?: string;
+  readonly fields?: Child;
+  readonly isDangerous?: boolean;
+  readonly run: () => Promise<T>;
+  readonly told: (answer: T) => string;
+  readonly done?: () => void;
+}
+
+function ask<T>({ title, note, fields, isDangerous, run, told, done }: Question<T>): void {
+  const result = h("p", { class: "result", role: "status" });
+  const cancel = h("button", { type: "button", onclick: () => dialog.close() }, t("cancel"));
+  const kind = isDangerous ? "primary danger" : "primary";
+  const confirm = h("button", { type: "submit", class: kind }, t("confirm"));
+  const dialog: HTMLDialogElement = h(
+    "dialog",
+    { "aria-label": title },
+    h(
+      "form",
+      { method: "dialog", onsubmit: submit },
+      h("h2", {}, title),
+      note === undefined ? undefined : h("p", { class: "light" }, note),
+      fields,
+      result,
+      h("div", { class: "row end" }, cancel, confirm),
+    ),
+  );
+  async function submit(event: Event): Promise<void> {
+    event.preventDefault();
+    confirm.disabled = true;
+    result.className = "result";
+    try {
+      setText(result, told(await run()));
+      confirm.hidden = true;
+      setText(cancel, t("close"));
+      cancel.focus();
+      done?.();
+    } catch (error) {
+      result.className = "result problem";
+      setText(result, messageOf(error));
+    }
+    confirm.disabled = false;
+  }
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // The button that opened it may have gone with what was acted on.
+    if (document.activeElement === document.body) document.getElementById("main")?.focus();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+/** Which nodes did not answer; nothing if all did. */
+export function failures({ failed }: Pick<Answer<"touched">, "failed">): string {
+  if (failed.length === 0) return "";
+  return `${t("failedNodes")}: ${failed.map(({ node }) => node).join(", ")}`;
+}
+
+function touched(answer: Pick<Answer<"touched">, "connections" | "failed">): string {
+  const nodes = failures(answer);
+  const told = `${count(answer.connections)} ${t("touched")}`;
+  return nodes === "" ? told : `${told} · ${nodes}`;
+}
+
+function contentField() {
+  const content = h("textarea", { rows: 3, required: true });
+  return { content, fields: field(t("content"), content) };
+}
+
+export function askPublish(kind: Kind, id: string): void {
+  const { content, fields } = contentField();
+  // One for the dialog: pressing the button again after an error sends nothing twice.
+  const key = { "idempotency-key": crypto.randomUUID() };
+  const path = apiPath(`${kind}s`, id, "messages");
+  ask({
+    title: t("askPublish", `${t(kind)} ${id}`),
+    fields,
+    run: () => call<Answer<"position">>("POST", path, { content: content.value }, key),
+    told: ({ id, seq }) => `${t("accepted")}: id ${id}, seq ${seq}`,
+  });
+}
+
+export function askBroadcast(): void {
+  const { content, fields } = contentField();
+  ask({
+    title: t("askBroadcast"),
+    fields,
+    run: () => {
+      const body = { content: content.value };
+      return call<Answer<"broadcastResult">>("POST", apiPath("broadcast"), body);
+    },
+    told: touched,
+  });
+}
+
+export interface KickOptions {
+  readonly title: string;
+  readonly path: string;
+  readonly canBan: boolean;
+  readonly done: () => void;
+}
+
+export function askKick({ title, path, canBan, done }: KickOptions): void {
+  const reason = h("input", { maxlength: 256, autocomplete: "off" });
+  const minutes = h("input", { type: "number", min: 0, max: 5_000_000, step: 1, value: 0 });
+  ask({
+    title,
+    isDangerous: true,
+    fields: [field(t("reason"), reason), canBan ? field(t("banMinutes"), minutes) : undefined],
+    run: () => {
+      const banMs = canBan ? Number(minutes.value) * 60_000 : 0;
+      const body = { reason: reason.value, ...(banMs > 0 ? { banMs } : {}) };
+      return call<Answer<"touched">>("POST", path, body);
+    },
+    told: touched,
+    done,
+  });
+}
+
+export function askLift(kind: Kind, id: string, done: () => void): void {
+  ask({
+    title: t("askLift", `${t(kind)} ${id}`),
+    run: () => call("DELETE", apiPath("bans", kind, id)),
+    told: () => t("lifted"),
+    done,
+  });
+}
+
+export function askDrain(node: string): void {
+  ask({
+    title: t("askDrain", node),
+    note: t("drainNote"),
+    isDangerous: true,
+    run: () => call<Answer<"drainResult">>("POST", apiPath("nodes", node, "drain"), {}),
+    told: ({ connections }) => `${count(connections)} ${t("willMove")}`,
+  });
+}

@@ -1,0 +1,49 @@
+/** Numbers and times as people of the page's language read them. */
+import { language } from "./words.ts";
+
+// Making one of these costs far more than using it, and a page of fifty nodes wants hundreds a second.
+function both<T>(make: (language: string) => T) {
+  return { en: make("en-GB"), zh: make("zh-CN") };
+}
+
+const whole = both((name) => new Intl.NumberFormat(name, { maximumFractionDigits: 0 }));
+const tenths = both((name) => new Intl.NumberFormat(name, { maximumFractionDigits: 1 }));
+const time = both((name) => new Intl.DateTimeFormat(name, { timeStyle: "medium", hour12: false }));
+const minute = both((name) => new Intl.DateTimeFormat(name, { timeStyle: "short", hour12: false }));
+const date = both((name) =>
+  new Intl.DateTimeFormat(name, { dateStyle: "medium", timeStyle: "medium", hour12: false })
+);
+
+export function count(number: number): string {
+  return whole[language()].format(number);
+}
+
+export function rate(number: number): string {
+  return (number < 100 ? tenths : whole)[language()].format(number);
+}
+
+export function megabytes(bytes: number): string {
+  return `${count(bytes / 1_048_576)} MB`;
+}
+
+/** `3 d 4 h`, `5 min`, `12 s` */
+export function duration(ms: number): string {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+  return `${Math.floor(s / 86_400)} d ${Math.floor(s % 86_400 / 3600)} h`;
+}
+
+/** @param at Unix milliseconds, here and below */
+export function timeOfDay(at: number): string {
+  return time[language()].format(at);
+}
+
+export function hourAndMinute(at: number): string {
+  return minute[language()].format(at);
+}
+
+export function dateAndTime(at: number): string {
+  return date[language()].format(at);
+}
