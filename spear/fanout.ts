@@ -36,15 +36,15 @@ export class Frame extends Packet {
 }
 
 /** A sequence of packets that are due together: a path in a tree that all sockets of a round share. */
-export class Batch<P extends Packet = Packet> {
-  readonly #before: Batch<P> | undefined;
-  readonly last: P;
+export class Batch {
+  readonly #before: Batch | undefined;
+  readonly last: Packet;
   readonly bytesLength: number;
   readonly #count: number;
   #joined: Buffer | undefined;
-  #next: Batch<P> | undefined;
+  #next: Batch | undefined;
 
-  constructor(before: Batch<P> | undefined, last: P) {
+  constructor(before: Batch | undefined, last: Packet) {
     this.#before = before;
     this.last = last;
     this.bytesLength = (before?.bytesLength ?? 0) + last.bytes.length;
@@ -52,15 +52,15 @@ export class Batch<P extends Packet = Packet> {
   }
 
   /** This sequence and one packet more; the same object for all who add the same one. */
-  with(packet: P): Batch<P> {
-    if (this.#next?.last !== packet) this.#next = new Batch<P>(this, packet);
+  with(packet: Packet): Batch {
+    if (this.#next?.last !== packet) this.#next = new Batch(this, packet);
     return this.#next;
   }
 
   /** Oldest first. */
-  packets(): P[] {
-    const packets = new Array<P>(this.#count);
-    let at: Batch<P> | undefined = this as Batch<P>;
+  packets(): Packet[] {
+    const packets = new Array<Packet>(this.#count);
+    let at: Batch | undefined = this as Batch;
     for (let i = this.#count - 1; at !== undefined; i--, at = at.#before) packets[i] = at.last;
     return packets;
   }
@@ -95,16 +95,14 @@ export interface SlowConsumer {
   readonly policy: "disconnect" | "skip";
 }
 
-/** What is on its way to one socket. */
+/** What is on its way to one socket: frames, and what else this client is told, in one order. */
 export class Outlet {
   readonly #fanOut: FanOut;
   readonly #sink: Sink;
   readonly #slow: SlowConsumer;
-  #batch: Batch<Frame> | undefined;
+  #batch: Batch | undefined;
   #blocked = false;
   #closed = false;
-  /** Written although the socket was not writable; what a client brings about that asks and never reads. */
-  #forcedBytes = 0;
 
   constructor(fanOut: FanOut, sink: Sink, slow: SlowConsumer) {
     this.#fanOut = fanOut;
@@ -112,42 +110,29 @@ export class Outlet {
     this.#slow = slow;
   }
 
-  push(frame: Frame): void {
+  push(packet: Packet): void {
     if (this.#closed) return;
     if (this.#batch === undefined) {
-      this.#batch = this.#fanOut.first(frame);
+      this.#batch = this.#fanOut.first(packet);
       if (!this.#blocked) this.#fanOut.schedule(this);
     } else {
-      this.#batch = this.#batch.with(frame);
+      this.#batch = this.#batch.with(packet);
       if (this.#batch.bytesLength > this.#slow.waitingBytes) this.#tooSlow(this.#batch);
     }
   }
 
   /** Writes what is due, if the socket can take it; else when it can. */
   flush(): void {
-    const batch = this.#batch;
-    if (batch === undefined || this.#closed) return;
-    if (!this.#sink.writable) {
-      this.#waitForSink();
-      return;
-    }
-    this.#batch = undefined;
-    this.#forcedBytes = 0;
-    this.#sink.write(batch);
+    if (this.#batch === undefined) return;
+    if (this.#sink.writable) this.flushNow();
+    else this.#waitForSink();
   }
 
-  /** Writes what is due and then this, writable or not: what a client waits for, and what says that it gets no more. */
-  put(packet?: Packet): void {
-    if (this.#closed) return;
-    const due = this.#batch;
+  /** Writes what is due, whether the socket can take it or not: it is about to be closed. */
+  flushNow(): void {
+    const batch = this.#batch;
     this.#batch = undefined;
-    const batch = packet === undefined ? due : new Batch(due, packet);
-    if (batch === undefined) return;
-    if (!this.#sink.writable) {
-      this.#forcedBytes += batch.bytesLength;
-      if (this.#forcedBytes > this.#slow.waitingBytes * 2) return this.#disconnect();
-    }
-    this.#sink.write(batch);
+    if (batch !== undefined) this.#sink.write(batch);
   }
 
   close(): void {
@@ -164,23 +149,28 @@ export class Outlet {
     });
   }
 
-  #tooSlow(batch: Batch<Frame>): void {
-    const sink = this.#sink;
-    const slow = this.#slow;
+  #tooSlow(batch: Batch): void {
+    const { waitingBytes, policy } = this.#slow;
     // Much at once is not slow as long as the socket takes it.
-    if (sink.writable) return this.flush();
-    if (slow.policy === "disconnect") return this.#disconnect();
-    const frames = batch.packets();
-    let bytes = 0;
-    let keepFrom = frames.length;
-    for (; keepFrom > 0; keepFrom--) {
-      bytes += frames[keepFrom - 1]?.bytes.length ?? 0;
-      // Half, so that this is not done again for the next frame.
-      if (bytes > slow.waitingBytes / 2) break;
+    if (this.#sink.writable) return this.flush();
+    if (policy === "disconnect") return this.#disconnect();
+    const packets = batch.packets();
+    // Half, so that this is not done again for the next one.
+    let room = waitingBytes / 2;
+    let from = packets.length;
+    for (; from > 0; from--) {
+      room -= packets[from - 1]?.bytes.length ?? 0;
+      if (room < 0) break;
     }
+    const older = packets.slice(0, from);
+    const dropped = older.filter((packet) => packet instanceof Frame);
+    const others = older.filter((packet) => !(packet instanceof Frame));
+    // It asks and never reads.
+    if (bytesOf(others) > waitingBytes / 2) return this.#disconnect();
     this.#batch = undefined;
-    sink.dropped(frames.slice(0, keepFrom));
-    for (const frame of frames.slice(keepFrom)) this.push(frame);
+    for (const packet of others) this.push(packet);
+    this.#sink.dropped(dropped);
+    for (const packet of packets.slice(from)) this.push(packet);
   }
 
   #disconnect(): void {
@@ -208,7 +198,7 @@ export class FanOut {
   readonly #now: () => number;
   #due: Outlet[] = [];
   #scheduled = false;
-  #first: Batch<Frame> | undefined;
+  #first: Batch | undefined;
   #lastEnd = 0;
   #lastTookMs = 0;
 
@@ -217,9 +207,9 @@ export class FanOut {
     this.#now = now;
   }
 
-  /** The batch of one frame; shared by all who begin with it. */
-  first(frame: Frame): Batch<Frame> {
-    if (this.#first?.last !== frame) this.#first = new Batch<Frame>(undefined, frame);
+  /** The batch of one packet; shared by all who begin with it. */
+  first(packet: Packet): Batch {
+    if (this.#first?.last !== packet) this.#first = new Batch(undefined, packet);
     return this.#first;
   }
 
@@ -262,6 +252,10 @@ export class FanOut {
     this.#scheduled = false;
     if (this.#due.length > 0) this.#next();
   }
+}
+
+function bytesOf(packets: readonly Packet[]): number {
+  return packets.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 
 function webSocketFrame(text: string): Buffer {

@@ -222,16 +222,16 @@ class SocketConnection implements Connection, Sink {
   }
 
   emit(event: string, argument: object): void {
-    this.#outlet.put(new Packet(`2${JSON.stringify([event, argument])}`));
+    this.#outlet.push(new Packet(`2${JSON.stringify([event, argument])}`));
   }
 
   answer({ id }: Question, result: Result): void {
-    this.#outlet.put(new Packet(`3${id}${JSON.stringify([result])}`));
+    this.#outlet.push(new Packet(`3${id}${JSON.stringify([result])}`));
   }
 
   close(reason?: CloseReason): void {
     if (reason !== undefined) return this.#end(reason);
-    this.#outlet.put();
+    this.#outlet.flushNow();
     this.#socket.disconnect(true);
   }
 
