@@ -30,6 +30,8 @@ export interface LoadPlan {
   /** A member that cannot enter tries again after a second or two, as long as this; default: not at all. */
   readonly retryMs?: number | undefined;
   readonly firstUser: number;
+  /** The groups are numbered from here; default 1. */
+  readonly firstGroup?: number | undefined;
   readonly workers: number;
   readonly worker: number;
 }
@@ -156,9 +158,9 @@ class LoadWorker {
   }
 
   async #member(i: number): Promise<void> {
-    const { clients, groups, firstUser } = this.#plan;
+    const { clients, groups, firstUser, firstGroup = 1 } = this.#plan;
     const user = firstUser + i;
-    const group = Math.floor(i * groups / clients) + 1;
+    const group = firstGroup + Math.floor(i * groups / clients);
     await this.#enter(
       this.#plan.targets,
       i,
@@ -235,12 +237,12 @@ class LoadWorker {
   }
 
   #message(): void {
-    const { clients, groups, content, workers, worker } = this.#plan;
+    const { clients, groups, content, workers, worker, firstGroup = 1 } = this.#plan;
     const group = (worker + this.#next * workers) % groups;
     const sender = this.#senders[this.#next++ % this.#senders.length];
     const time = String(Math.round(now() * 1000)).slice(-stamp.digits).padStart(stamp.digits, "0");
     const text = `${stamp.mark}${time}`.padEnd(content, ".");
-    sender?.send(`22["msg",{"type":1,"target":{"id":${group + 1}},"content":"${text}"}]`);
+    sender?.send(`22["msg",{"type":1,"target":{"id":${firstGroup + group}},"content":"${text}"}]`);
     this.#sent++;
     const first = Math.ceil(group * clients / groups);
     this.#expected += Math.ceil((group + 1) * clients / groups) - first;
