@@ -3,7 +3,7 @@
  * - A program imports another's contract (or ticket's tokens, or the shapes of stat's HTTP API) and shared, and nothing
  *   else from outside its folder; only `shared/up`, which runs all programs in one process, sees their insides.
  * - Imports make no circle.
- * - Packages come by name from deno.json (a test may name a large one itself), none from `jsr:`, and only
+ * - Packages come by name from deno.json (a test or a benchmark may name one that only it needs), none from `jsr:`, and only
  *   spear/gateway.ts knows socket.io.
  */
 import { join, normalize } from "node:path/posix";
@@ -38,7 +38,7 @@ function importsOf(text: string): string[] {
 function complain(path: string, specifier: string): string | undefined {
   const member = path.split("/")[0] ?? "";
   if (specifier.startsWith("jsr:")) return "jsr packages cannot be had everywhere";
-  if (specifier.startsWith("npm:") && !/_test(ing)?\.ts$/.test(path)) {
+  if (specifier.startsWith("npm:") && !/_(test|testing|bench)\.ts$/.test(path)) {
     return "name the package in deno.json";
   }
   if (

@@ -1,4 +1,8 @@
-/** Ids a second: in the process, and from an idgen process over the RPC. `deno task bench` runs it; it prints tables. */
+/**
+ * Ids a second: in the process, and from an idgen process over the RPC, beside a bare Hono handler on `Deno.serve` that is
+ * called over the same HTTP/2. `deno task bench:idgen`; it prints tables.
+ */
+import { Hono } from "hono";
 import type { Registry } from "@gru/shared/registry";
 import { connectRpc } from "@gru/shared/rpc/client";
 import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
@@ -69,21 +73,44 @@ function inProcess(): Contender[] {
   ];
 }
 
-async function overRpc(): Promise<void> {
-  const port = freePort();
-  const flags = ["--profile", "test1", "--registry", "memory:", "--port", `${port}`];
-  await using server = new ServerProcess(Deno.execPath(), {
-    args: [...taskArguments("idgen"), ...flags],
-    cwd: projectRoot,
-  });
-  const rpc = `http://127.0.0.1:${port}`;
+async function serving(port: number, args: readonly string[]): Promise<ServerProcess> {
+  const server = new ServerProcess(Deno.execPath(), { args: [...args], cwd: projectRoot });
   await server.ready(async () => {
     try {
-      return (await (await fetch(`${rpc}/healthz`)).text()) !== "";
+      return (await (await fetch(`http://127.0.0.1:${port}/healthz`)).text()) !== "";
     } catch {
       return false;
     }
-  }, { what: "idgen" });
+  }, { what: args.join(" ") });
+  return server;
+}
+
+async function overRpc(): Promise<void> {
+  const [port, barePort] = [freePort(), freePort()];
+  const flags = ["--profile", "test1", "--registry", "memory:", "--port", `${port}`];
+  await using _idgen = await serving(port, [...taskArguments("idgen"), ...flags]);
+  const bareArguments = ["run", "--no-prompt", "--allow-net", "--allow-env", "--allow-read"];
+  await using _bare = await serving(
+    barePort,
+    [...bareArguments, import.meta.filename ?? "", "--serve", `${barePort}`],
+  );
+  using http2 = Deno.createHttpClient({ http1: false, http2: true });
+  const bare = (callers: number): Contender => ({
+    name: `a bare Hono handler, ${callers} at a time`,
+    run: async () => {
+      await Promise.all(Array.from({ length: callers }, async () => {
+        const answer = await fetch(`http://127.0.0.1:${barePort}/idgen/next`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: '{"count":1}',
+          client: http2,
+        });
+        await answer.json();
+      }));
+      return callers;
+    },
+  });
+  const rpc = `http://127.0.0.1:${port}`;
   const registry: Pick<Registry, "watch"> = {
     watch: async (service, onView) => {
       const instance = { service, name: "idgen1", addresses: { rpc }, startedAt: 0, meta: {} };
@@ -100,6 +127,8 @@ async function overRpc(): Promise<void> {
     },
   });
   await compare("over the RPC, one idgen process", [
+    bare(64),
+    bare(1),
     calls(1, 1),
     calls(64, 1),
     calls(1, 100),
@@ -109,7 +138,19 @@ async function overRpc(): Promise<void> {
   ]);
 }
 
-if (import.meta.main) {
+/** As little as answers such a call. */
+function serveBare(port: number): void {
+  const app = new Hono().get("/healthz", (context) => context.text("ok"))
+    .post("/idgen/next", async (context) => {
+      await context.req.json();
+      return context.json({ ids: ["7123456789012345678"] });
+    });
+  Deno.serve({ hostname: "127.0.0.1", port, onListen: () => {} }, (request) => app.fetch(request));
+}
+
+if (import.meta.main && Deno.args[0] === "--serve") {
+  serveBare(Number(Deno.args[1]));
+} else if (import.meta.main) {
   await compare("in the process", inProcess());
   await overRpc();
 }

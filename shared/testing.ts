@@ -210,6 +210,11 @@ export abstract class TestServer implements AsyncDisposable {
     await this.process?.kill();
   }
 
+  /** While it runs. */
+  get pid(): number | undefined {
+    return this.process?.running ? this.process.pid : undefined;
+  }
+
   /** SIGTERM: an orderly end. Resolves to how it ended. */
   async stop(): Promise<Deno.CommandStatus | undefined> {
     await this.process?.kill("SIGTERM");

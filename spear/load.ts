@@ -5,6 +5,7 @@ import {
   type LoadCommand,
   type LoadPlan,
   runWorker,
+  type WorkerConnected,
   type WorkerCount,
   type WorkerResult,
 } from "./load_worker.ts";
@@ -12,6 +13,17 @@ import {
 export interface LoadOptions extends Omit<LoadPlan, "worker"> {
   /** Run the workers on this core. Linux, where `taskset` is installed. */
   readonly core?: number | undefined;
+}
+
+export interface LoadConnected {
+  readonly load: Load;
+  readonly connectionsPerSecond: number;
+  /** Attempts that failed and were made again, see {@linkcode LoadPlan.retryMs}. */
+  readonly retries: number;
+  /** From a client's first attempt until it was authenticated and subscribed. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
 }
 
 export interface LoadResult {
@@ -39,18 +51,25 @@ export class Load implements AsyncDisposable {
   }
 
   /** Starts the workers and connects all clients. @throws {Error} when one cannot enter. */
-  static async connect(
-    options: LoadOptions,
-  ): Promise<{ load: Load; connectionsPerSecond: number }> {
+  static async connect(options: LoadOptions): Promise<LoadConnected> {
     await using stack = new AsyncDisposableStack();
     const workers = Array.from(
       { length: options.workers },
       (_, worker) => stack.use(new Worker({ ...options, worker }, options.core)),
     );
-    const shares = await ask<{ connected: number; seconds: number }>(workers, { do: "connect" });
+    const shares = await ask<WorkerConnected>(workers, { do: "connect" });
     const seconds = Math.max(...shares.map((share) => share.seconds));
+    const latencies = new LatencyCounts();
+    for (const share of shares) latencies.merge(share.latencies);
     stack.move();
-    return { load: new Load(workers), connectionsPerSecond: options.clients / seconds };
+    return {
+      load: new Load(workers),
+      connectionsPerSecond: options.clients / seconds,
+      retries: shares.reduce((sum, share) => sum + share.retries, 0),
+      p50Ms: latencies.quantileMs(0.5),
+      p99Ms: latencies.quantileMs(0.99),
+      maxMs: latencies.quantileMs(1),
+    };
   }
 
   /** Sends at this rate and waits for what arrives. */
@@ -92,6 +111,11 @@ export class Load implements AsyncDisposable {
     }
   }
 
+  /** The workers' process ids. */
+  get pids(): readonly number[] {
+    return this.#workers.map((worker) => worker.pid);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker[Symbol.asyncDispose]()));
   }
@@ -117,6 +141,10 @@ class Worker implements AsyncDisposable {
     this.#child = new Deno.Command(program, { args, stdin: "piped", stdout: "piped" }).spawn();
     this.#input = this.#child.stdin.getWriter();
     this.#answers = linesOf(this.#child.stdout);
+  }
+
+  get pid(): number {
+    return this.#child.pid;
   }
 
   async ask(command: LoadCommand): Promise<unknown> {

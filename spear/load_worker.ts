@@ -12,6 +12,8 @@ export interface LoadPlan {
   readonly clients: number;
   readonly groups: number;
   readonly targets: readonly string[];
+  /** Where those that send are; default: as the members. */
+  readonly sendTo?: readonly string[] | undefined;
   /** Where to ask for a ticket instead; targets are not used then. */
   readonly ticket: string | undefined;
   /**
@@ -25,7 +27,11 @@ export interface LoadPlan {
   readonly content: number;
   /** Connections under way at once, for each worker. */
   readonly connecting: number;
+  /** A member that cannot enter tries again after a second or two, as long as this; default: not at all. */
+  readonly retryMs?: number | undefined;
   readonly firstUser: number;
+  /** The groups are numbered from here; default 1. */
+  readonly firstGroup?: number | undefined;
   readonly workers: number;
   readonly worker: number;
 }
@@ -38,6 +44,18 @@ export type LoadCommand =
   /** Everything since the last `send`. */
   | { readonly do: "result" };
 
+/** What became of `connect`. */
+export interface WorkerConnected {
+  readonly connected: number;
+  readonly seconds: number;
+  /** Attempts that failed and were made again. */
+  readonly retries: number;
+  /** From the first attempt until the client was authenticated and subscribed. */
+  readonly latencies: Latencies;
+}
+
+export type Latencies = readonly (readonly [bucket: number, count: number])[];
+
 export interface WorkerCount {
   /** Deliveries that the messages sent here should bring about, at all workers together. */
   readonly expected: number;
@@ -48,7 +66,7 @@ export interface WorkerCount {
 export interface WorkerResult extends WorkerCount {
   readonly sent: number;
   readonly accepted: number;
-  readonly latencies: readonly (readonly [bucket: number, count: number])[];
+  readonly latencies: Latencies;
   /** Connections that ended although nobody asked for it, since the beginning. */
   readonly lost: number;
 }
@@ -78,17 +96,32 @@ class LoadWorker {
     this.#plan = plan;
   }
 
-  async connect(): Promise<{ connected: number; seconds: number }> {
-    const { clients, workers, worker, senders, connecting } = this.#plan;
+  async connect(): Promise<WorkerConnected> {
+    const { clients, workers, worker, senders, connecting, retryMs = 0 } = this.#plan;
     const began = performance.now();
     const mine = Math.ceil((clients - worker) / workers);
+    const latencies = new LatencyCounts();
+    let retries = 0;
+    const enter = async (i: number) => {
+      const first = performance.now();
+      for (;;) {
+        try {
+          await this.#member(i);
+          return latencies.add((performance.now() - first) * 1000);
+        } catch (error) {
+          if (performance.now() - first >= retryMs) throw error;
+          retries++;
+          await pause(1000 + Math.random() * 1000);
+        }
+      }
+    };
     let at = 0;
     await Promise.all(Array.from({ length: connecting }, async () => {
-      while (at < mine) await this.#member(worker + at++ * workers);
+      while (at < mine) await enter(worker + at++ * workers);
     }));
     const seconds = (performance.now() - began) / 1000;
     for (let i = 0; i < senders; i++) this.#senders.push(await this.#sender(i));
-    return { connected: mine, seconds };
+    return { connected: mine, seconds, retries, latencies: latencies.entries() };
   }
 
   /** Open loop: what is due is sent, whatever has come back so far. */
@@ -98,7 +131,7 @@ class LoadWorker {
     for (let sent = 0; sent < due;) {
       const dueNow = Math.floor((performance.now() - began) * perSecond / 1000) + 1;
       for (; sent < Math.min(dueNow, due); sent++) this.#message();
-      if (sent < due) await new Promise((resolve) => setTimeout(resolve, tickMs));
+      if (sent < due) await pause(tickMs);
     }
   }
 
@@ -125,10 +158,11 @@ class LoadWorker {
   }
 
   async #member(i: number): Promise<void> {
-    const { clients, groups, firstUser } = this.#plan;
+    const { clients, groups, firstUser, firstGroup = 1 } = this.#plan;
     const user = firstUser + i;
-    const group = Math.floor(i * groups / clients) + 1;
+    const group = firstGroup + Math.floor(i * groups / clients);
     await this.#enter(
+      this.#plan.targets,
       i,
       user,
       {
@@ -139,9 +173,9 @@ class LoadWorker {
   }
 
   #sender(i: number): Promise<RawClient> {
-    const { clients, worker, senders, firstUser } = this.#plan;
+    const { clients, worker, senders, firstUser, targets, sendTo = targets } = this.#plan;
     const number = worker * senders + i;
-    return this.#enter(number, firstUser + clients + number, {
+    return this.#enter(sendTo, number, firstUser + clients + number, {
       onBytes: (data, start) => {
         // `43<id>[{"success":true,…`
         const open = data.indexOf("[", start);
@@ -152,18 +186,21 @@ class LoadWorker {
 
   /** Resolves when the connection is authenticated and the packet `then`, of id 1, was answered with success. */
   async #enter(
+    targets: readonly string[],
     number: number,
     user: number,
     receiver: { readonly onBytes: (data: Buffer, start: number, end: number) => void },
     then?: string,
   ): Promise<RawClient> {
-    const { targets, ticket, sources } = this.#plan;
+    const { ticket, sources } = this.#plan;
     const localAddress = sources[Math.floor(number / targets.length) % sources.length];
     const place = ticket === undefined
       ? { addr: targets[number % targets.length] ?? "", token: "" }
       : await askForTicket(ticket, user);
     const { hostname, port } = new URL(place.addr);
     const answered = Promise.withResolvers<void>();
+    // It may be closed before anybody waits for the answer.
+    answered.promise.catch(() => {});
     let awaited = 2;
     const client = await RawClient.connect({
       host: hostname,
@@ -179,7 +216,7 @@ class LoadWorker {
         if (--awaited === 0) answered.resolve();
       },
       onClose: () => {
-        this.#lost++;
+        if (awaited === 0) this.#lost++;
         answered.reject(new Error(`${place.addr} closed the connection of user ${user}`));
       },
     });
@@ -190,17 +227,22 @@ class LoadWorker {
       }]`,
     );
     if (then !== undefined) client.send(then);
-    await answered.promise;
+    try {
+      await answered.promise;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
     return client;
   }
 
   #message(): void {
-    const { clients, groups, content, workers, worker } = this.#plan;
+    const { clients, groups, content, workers, worker, firstGroup = 1 } = this.#plan;
     const group = (worker + this.#next * workers) % groups;
     const sender = this.#senders[this.#next++ % this.#senders.length];
     const time = String(Math.round(now() * 1000)).slice(-stamp.digits).padStart(stamp.digits, "0");
     const text = `${stamp.mark}${time}`.padEnd(content, ".");
-    sender?.send(`22["msg",{"type":1,"target":{"id":${group + 1}},"content":"${text}"}]`);
+    sender?.send(`22["msg",{"type":1,"target":{"id":${firstGroup + group}},"content":"${text}"}]`);
     this.#sent++;
     const first = Math.ceil(group * clients / groups);
     this.#expected += Math.ceil((group + 1) * clients / groups) - first;
@@ -225,6 +267,10 @@ class LoadWorker {
     this.#received++;
     this.#latencies.add(this.#chunkAt - sentAt);
   }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Milliseconds on a clock that processes of one machine share. */

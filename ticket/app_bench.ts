@@ -1,14 +1,20 @@
 /**
  * Tickets a second on one core: with a token checked and one signed, beside the handler without tokens and beside a bare
- * one. Straight into the handler, no sockets; then over HTTP with as many requests under way.
+ * one. Straight into the handler, no sockets; then over HTTP from a process of its own: the bare ones from `Deno.serve`, the tickets from
+ * the server that ticket has. `deno task bench:ticket [seconds]`.
  */
+import { Hono } from "hono";
 import { SignJWT } from "jose";
 import { servePublic } from "@gru/shared/serve_public";
 import { ticketApp } from "./app.ts";
 import { office, type OfficeConfig } from "./token.ts";
 
-const seconds = Number(Deno.args[0] ?? 3);
+/** `--serve <candidate> <public key>`: be that server, and print its port. */
+const [first = "3", served = "", servedKey] = Deno.args;
+const seconds = Number(first);
 const underWay = 32;
+/** Over HTTP; together they have as many requests under way, one behind the other, so that asking costs next to nothing. */
+const connections = 4;
 const secret = "business-secret-of-32-characters!";
 const common = { token1: { secret, skewMs: 5000 }, token2Ms: 30_000, rightsMs: 3_600_000 };
 const token2Secret = "our-own-secret-of-32-characters-!";
@@ -17,9 +23,10 @@ const keyPair = await crypto.subtle.generateKey(
   true,
   ["sign", "verify"],
 );
-const publicKey = `-----BEGIN PUBLIC KEY-----\n${
-  new Uint8Array(await crypto.subtle.exportKey("spki", keyPair.publicKey)).toBase64()
-}\n-----END PUBLIC KEY-----`;
+const publicKey = servedKey ??
+  `-----BEGIN PUBLIC KEY-----\n${
+    new Uint8Array(await crypto.subtle.exportKey("spki", keyPair.publicKey)).toBase64()
+  }\n-----END PUBLIC KEY-----`;
 
 const nodes = Array.from({ length: 10 }, (_, i) => ({
   name: `spear${i + 1}`,
@@ -50,8 +57,11 @@ const hs = await tokens("HS256");
 const es = await tokens("ES256");
 const bare = JSON.stringify({ success: true });
 
+const hono = new Hono().get("/ticket", (context) => context.json({ success: true }));
+
 const candidates: Record<string, { handler: Handler; token1: readonly string[] }> = {
-  "a bare handler": {
+  "a bare Hono handler": { handler: (request) => hono.fetch(request), token1: hs },
+  "a bare handler, no Hono": {
     handler: () => new Response(bare, { headers: { "content-type": "application/json" } }),
     token1: hs,
   },
@@ -80,19 +90,19 @@ function urlsOf(origin: string, list: readonly string[]): string[] {
   );
 }
 
-/** Requests a second, `underWay` at a time. */
-async function rate(send: (i: number) => Promise<Response>): Promise<number> {
-  let done = 0;
+/** Requests a second of so many at once, each of which sends one after the other and says how many have been answered. */
+async function rate(atOnce: number, send: (i: number) => Promise<number>): Promise<number> {
+  let [begun, done] = [0, 0];
   const measure = async (ms: number) => {
     const until = performance.now() + ms;
     done = 0;
     const worker = async () => {
       while (performance.now() < until) {
-        const response = await send(done++);
-        if (!(await response.text()).includes('"success":true')) throw new Error("no ticket");
+        const answered = await send(begun++);
+        done += answered;
       }
     };
-    await Promise.all(Array.from({ length: underWay }, worker));
+    await Promise.all(Array.from({ length: atOnce }, worker));
   };
   await measure(500);
   const began = performance.now();
@@ -102,32 +112,118 @@ async function rate(send: (i: number) => Promise<Response>): Promise<number> {
 
 async function table(
   title: string,
-  rateOf: (candidate: { handler: Handler; token1: readonly string[] }) => Promise<number>,
+  rateOf: (
+    name: string,
+    candidate: { handler: Handler; token1: readonly string[] },
+  ) => Promise<number>,
 ): Promise<void> {
   const rows: (readonly [string, number])[] = [];
   for (const [name, candidate] of Object.entries(candidates)) {
-    rows.push([name, await rateOf(candidate)]);
+    rows.push([name, await rateOf(name, candidate)]);
   }
-  const first = rows[0]?.[1] ?? 1;
+  const bareRate = rows[0]?.[1] ?? 1;
   // deno-lint-ignore no-console
   const print = (line: string) => console.log(line);
   print(`\n${title.padEnd(46)}${"per second".padStart(12)}${"ratio".padStart(8)}`);
   for (const [name, perSecond] of rows) {
     print(
       `${name.padEnd(46)}${perSecond.toFixed(0).padStart(12)}${
-        (perSecond / first).toFixed(2).padStart(8)
+        (perSecond / bareRate).toFixed(2).padStart(8)
       }`,
     );
   }
 }
 
-await table("straight into the handler", ({ handler, token1 }) => {
-  const urls = urlsOf("http://ticket", token1);
-  return rate(async (i) => await handler(new Request(urls[i % urls.length] ?? "")));
-});
+/** A connection that asks for many at once and reads no more of the answers than how many there are. */
+class Asker implements Disposable {
+  readonly #connection: Deno.TcpConn;
+  readonly #buffer = new Uint8Array(65_536);
 
-await table("over HTTP/1.1, client in the same process", async ({ handler, token1 }) => {
-  await using server = await servePublic({ host: "127.0.0.1", port: 0, handler });
-  const urls = urlsOf(server.origin, token1);
-  return await rate((i) => fetch(urls[i % urls.length] ?? ""));
-});
+  constructor(connection: Deno.TcpConn) {
+    this.#connection = connection;
+  }
+
+  async ask(requests: Uint8Array, count: number): Promise<number> {
+    for (let at = 0; at < requests.length;) {
+      at += await this.#connection.write(requests.subarray(at));
+    }
+    let text = "";
+    for (let answered = 0; answered < count;) {
+      const length = await this.#connection.read(this.#buffer);
+      if (length === null) throw new Error("the server closed the connection");
+      // An answer that comes in two pieces is found with the second.
+      text += decoder.decode(this.#buffer.subarray(0, length));
+      if (text.includes('"success":false')) throw new Error("no ticket");
+      const pieces = text.split('"success":true');
+      answered += pieces.length - 1;
+      text = (pieces.at(-1) ?? "").slice(-16);
+    }
+    return count;
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection.close();
+  }
+}
+
+const decoder = new TextDecoder();
+
+async function overHttp(name: string, token1: readonly string[]): Promise<number> {
+  const child = new Deno.Command("deno", {
+    args: [
+      ...["run", "--no-prompt", "--allow-net=127.0.0.1", import.meta.filename ?? ""],
+      ...["--serve", name, publicKey],
+    ],
+    stdout: "piped",
+  }).spawn();
+  const lines = child.stdout.getReader();
+  try {
+    const port = Number(decoder.decode((await lines.read()).value));
+    const urls = urlsOf("", token1);
+    const each = underWay / connections;
+    const requests = Array.from({ length: urls.length / each }, (_, i) =>
+      new TextEncoder().encode(
+        urls.slice(i * each, (i + 1) * each)
+          .map((url) => `GET ${url} HTTP/1.1\r\nhost: ticket\r\n\r\n`).join(""),
+      ));
+    using stack = new DisposableStack();
+    const free: Asker[] = [];
+    for (let i = 0; i < connections; i++) {
+      free.push(stack.use(new Asker(await Deno.connect({ hostname: "127.0.0.1", port }))));
+    }
+    return await rate(connections, async (i) => {
+      const asker = free.pop() as Asker;
+      const count = await asker.ask(requests[i % requests.length] ?? new Uint8Array(), each);
+      free.push(asker);
+      return count;
+    });
+  } finally {
+    child.kill("SIGKILL");
+    await child.status;
+    await lines.cancel();
+  }
+}
+
+if (first === "--serve") {
+  const { handler } = candidates[served] ?? {};
+  if (handler === undefined) throw new TypeError(`--serve: no candidate ${served}`);
+  const host = "127.0.0.1";
+  const port = served.startsWith("a bare")
+    ? Deno.serve({ hostname: host, port: 0, onListen: () => {} }, handler).addr.port
+    : (await servePublic({ host, port: 0, handler })).port;
+  // deno-lint-ignore no-console
+  console.log(port);
+} else {
+  await table("straight into the handler", (_name, { handler, token1 }) => {
+    const urls = urlsOf("http://ticket", token1);
+    return rate(underWay, async (i) => {
+      const response = await handler(new Request(urls[i % urls.length] ?? ""));
+      if (!(await response.text()).includes('"success":true')) throw new Error("no ticket");
+      return 1;
+    });
+  });
+  await table(
+    "over HTTP/1.1, from a process of its own",
+    (name, { token1 }) => overHttp(name, token1),
+  );
+}

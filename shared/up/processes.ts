@@ -1,6 +1,6 @@
 /** The programs as processes of their own over real ZooKeeper and Redis, started as their tasks do. For tests. */
 import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
-import { type RedisServer, startRedis } from "@gru/shared/testing_redis";
+import { type RedisServer, type RedisServerOptions, startRedis } from "@gru/shared/testing_redis";
 import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing_zookeeper";
 
 export type ProgramName = "ticket" | "spear" | "stat" | "idgen" | "minions";
@@ -46,11 +46,13 @@ export class TestCluster implements AsyncDisposable {
   }
 
   /** @param tickMs of ZooKeeper; the default is as people run it: a session of 4 s is the shortest that it allows. */
-  static async start({ tickMs = 2000 } = {}): Promise<TestCluster> {
-    const [zookeeper, redis] = await Promise.all([
-      startZookeeper({ tickMs }),
-      startRedis({ appendOnly: true }),
-    ]);
+  static async start(
+    { tickMs = 2000, redis: options = { appendOnly: true } }: {
+      readonly tickMs?: number;
+      readonly redis?: RedisServerOptions;
+    } = {},
+  ): Promise<TestCluster> {
+    const [zookeeper, redis] = await Promise.all([startZookeeper({ tickMs }), startRedis(options)]);
     return new TestCluster(zookeeper, redis);
   }
 

@@ -1,0 +1,504 @@
+/**
+ * A whole cluster under load: real ZooKeeper and Redis, and every program as a process of its own, on one machine.
+ * `deno task bench:cluster`, and `deno task bench:cluster --help`.
+ */
+import { parseArgs } from "node:util";
+import { Load, type LoadOptions, type LoadResult } from "../../spear/load.ts";
+import publishScript from "../../spear/lua/publish.lua" with { type: "text" };
+import {
+  ClusterScene,
+  cpuBetween,
+  memoryBetween,
+  sumOf,
+  twoPlain,
+  type Usages,
+} from "./cluster_scene.ts";
+
+/** Clients of one spear: with what it needs for itself, within 20 000 open files. */
+const clientsPerSpear = 17_000;
+/** Connections of one process of the load. */
+const clientsPerWorker = 18_000;
+/** A p99 beyond it means that the rate is not held. */
+const p99LimitMs = 50;
+
+const defaults = {
+  ticket: undefined,
+  content: 50,
+  workers: 1,
+  senders: 4,
+  connecting: 100,
+  sources: [],
+  firstUser: 1_000_000,
+} as const;
+
+interface Settings {
+  /** In `many` and `storm`, in place of the case's own. */
+  readonly clients: number | undefined;
+  /** That `many` sends. */
+  readonly seconds: number;
+  readonly rounds: number;
+}
+
+type Cell = string | number;
+
+interface Table {
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly Cell[])[];
+}
+
+interface Case {
+  readonly title: string;
+  readonly run: (settings: Settings) => Promise<Table>;
+}
+
+type Plan = Pick<LoadOptions, "clients" | "groups"> & Partial<LoadOptions>;
+
+const cases: Readonly<Record<string, Case>> = {
+  nodes: {
+    title: "from clients of one node to clients of another, through Redis",
+    run: async ({ rounds }) => {
+      const quiet = { clients: 200, groups: 20, perSecond: 200 };
+      const busy = { clients: 4000, groups: 200, perSecond: 1000 };
+      const contestants = { spear: twoSpears, "socket.io with redis-adapter": twoPlain };
+      const results = new Map<string, LoadResult[]>();
+      for (let round = 0; round < rounds; round++) {
+        for (const [name, start] of Object.entries(contestants)) {
+          await using nodes = await start();
+          const [from = "", to = ""] = nodes.addresses;
+          for (const [when, { perSecond, ...plan }] of Object.entries({ quiet, busy })) {
+            const { load } = await Load.connect({
+              ...{ ...defaults, ...plan, targets: [to], sendTo: [from] },
+            });
+            await using _load = load;
+            await load.run(perSecond, 1);
+            results.getOrInsertComputed(`${when} ${name}`, () => [])
+              .push(whole(await load.run(perSecond, 5)));
+          }
+        }
+      }
+      const [ours = "", plain = ""] = Object.keys(contestants);
+      return {
+        head: ["", "p50 ms", "p99 ms", "p50: ratio", "p99: ratio"],
+        rows: Object.entries({ quiet, busy }).flatMap(([when, { clients, groups, perSecond }]) => {
+          const of = (name: string, key: "p50Ms" | "p99Ms") =>
+            median((results.get(`${when} ${name}`) ?? []).map((result) => result[key]));
+          return [
+            [`${clients} clients, ${groups} groups, ${perSecond} messages/s:`],
+            ...[ours, plain].map((name) => [
+              `  ${name}`,
+              of(name, "p50Ms"),
+              of(name, "p99Ms"),
+              of(name, "p50Ms") / of(plain, "p50Ms"),
+              of(name, "p99Ms") / of(plain, "p99Ms"),
+            ]),
+          ];
+        }),
+      };
+    },
+  },
+
+  through: {
+    title:
+      `most messages a second that one spear takes in and sends out through Redis with p99 up to ${p99LimitMs} ms`,
+    run: async ({ rounds }) => {
+      const ours: Held[] = [];
+      const bare: number[] = [];
+      for (let round = 0; round < rounds; round++) {
+        await using scene = await ClusterScene.start({ spears: 1 });
+        const { redis } = scene.cluster;
+        const { load } = await Load.connect({
+          ...{ ...defaults, clients: 1000, groups: 1000, senders: 16, targets: scene.spears },
+        });
+        await using _load = load;
+        await load.run(1000, 1);
+        ours.push(await highestRate(scene, load, 2000));
+        bare.push(await benchmarkScript(redis.port));
+      }
+      const perSecond = median(ours.map(({ perSecond }) => perSecond));
+      const best = ours.find((one) => one.perSecond === perSecond);
+      const script = median(bare);
+      return {
+        head: ["", "messages/s", "ratio", "p99 ms", "CPU us a message"],
+        rows: [
+          [
+            "a spear, in and out",
+            perSecond,
+            perSecond / script,
+            best?.result.p99Ms ?? NaN,
+            micros(best?.cpu.spear1, best?.result.sent),
+          ],
+          ["  Redis meanwhile", "", "", "", micros(best?.cpu.redis, best?.result.sent)],
+          ["  idgen meanwhile", "", "", "", micros(best?.cpu.idgen, best?.result.sent)],
+          ["the same script, redis-benchmark", script, 1, "", ""],
+        ],
+      };
+    },
+  },
+
+  idle: {
+    title:
+      "nodes that do not listen: 1000 messages a second from a client of one to clients of another",
+    run: async () => {
+      const rows: Cell[][] = [];
+      for (const spears of [2, 4, 8]) {
+        await using scene = await ClusterScene.start({ spears });
+        const [from = "", to = "", ...idle] = scene.spears;
+        const main: Plan = { clients: 1000, groups: 50 };
+        const { load } = await Load.connect({
+          ...{ ...defaults, ...main, targets: [to], sendTo: [from] },
+        });
+        await using _load = load;
+        // The others have clients too, of groups that nobody writes to.
+        const others = idle.length === 0 ? undefined : (await Load.connect({
+          ...{ ...defaults, clients: 200 * idle.length, groups: 100, targets: idle },
+          ...{ firstUser: 5_000_000, firstGroup: 1_000_000 },
+        })).load;
+        await using _others = others;
+        await load.run(1000, 3);
+        const { result, cpu } = await steady(scene, load, 1000, 10);
+        const { spear1 = 0, spear2 = 0, redis = 0, ...rest } = cpu;
+        rows.push([
+          spears,
+          micros(spear1, result.sent),
+          micros(spear2, result.sent),
+          micros(redis, result.sent),
+          idle.length === 0 ? "" : sumOf(rest, "spear") / idle.length / 10 * 1000,
+          result.p50Ms,
+          result.p99Ms,
+        ]);
+      }
+      return {
+        head: [
+          ...["nodes", "sending: CPU us", "listening: CPU us", "Redis: CPU us"],
+          ...["idle: CPU ms/s", "p50 ms", "p99 ms"],
+        ],
+        rows,
+      };
+    },
+  },
+
+  growth: {
+    title: "how cost grows: 1000 messages a second unless said",
+    run: async () => {
+      const grouped = (clients: number, spears = 2, perSecond = 1000) => ({
+        clients,
+        groups: clients / 20,
+        spears,
+        perSecond,
+      });
+      const steps = [
+        ...[1000, 4000, 16_000, 32_000].map((clients) => grouped(clients)),
+        ...[200, 20, 2].map((groups) => ({ clients: 4000, groups, spears: 2, perSecond: 100 })),
+        ...[1, 2, 4, 8].map((spears) => grouped(8000, spears)),
+        ...[250, 4000].map((perSecond) => grouped(4000, 2, perSecond)),
+      ];
+      const rows: Cell[][] = [];
+      for (const { clients, groups, spears, perSecond } of steps) {
+        await using scene = await ClusterScene.start({ spears });
+        const before = await scene.usages();
+        const { load } = await Load.connect({
+          ...{ ...defaults, clients, groups, targets: scene.spears },
+          workers: Math.ceil(clients / clientsPerWorker),
+        });
+        await using _load = load;
+        await load.run(perSecond, 3);
+        const { result, cpu } = await steady(scene, load, perSecond, 8);
+        const memory = memoryBetween(before, await scene.usages());
+        rows.push([
+          clients,
+          clients / groups,
+          spears,
+          perSecond,
+          result.deliveriesPerSecond,
+          result.p99Ms,
+          sumOf(cpu, "spear") / result.received * 1e6,
+          micros(sumOf(cpu, "spear"), result.sent),
+          micros(cpu.redis, result.sent),
+          sumOf(memory, "spear") / clients / 1024,
+        ]);
+        say(`${rows.length} of ${steps.length}`);
+      }
+      return {
+        head: [
+          ...["clients", "in a group", "nodes", "messages/s", "deliveries/s", "p99 ms"],
+          ...["spears: s/million", "spears: us/msg", "Redis: us/msg", "KB per client"],
+        ],
+        rows,
+      };
+    },
+  },
+
+  storm: {
+    title: "all at once: tickets, connect, authenticate, subscribe; who fails tries again",
+    run: async ({ clients = 15_000 }) => {
+      await using scene = await ClusterScene.start({
+        spears: Math.max(2, Math.ceil(clients / clientsPerSpear)),
+        ticket: true,
+      });
+      const workers = Math.max(2, Math.ceil(clients / (clientsPerWorker / 2)));
+      const began = await scene.usages();
+      const connected = await Load.connect({
+        ...{ ...defaults, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
+        ...{ workers, senders: 1, connecting: Math.ceil(clients / workers), retryMs: 60_000 },
+      });
+      await using load = connected.load;
+      const after = await scene.usages();
+      const { sent, expected, received, lost } = await load.run(100, 5);
+      return {
+        head: [""],
+        rows: [
+          ["clients", clients],
+          ["seconds until all are in", clients / connected.connectionsPerSecond],
+          ["a second", connected.connectionsPerSecond],
+          ["p50 ms of one client", connected.p50Ms],
+          ["p99 ms", connected.p99Ms],
+          ["max ms", connected.maxMs],
+          ["attempts made again", connected.retries],
+          ["then sent", sent],
+          ["deliveries expected", expected],
+          ["deliveries", received],
+          ["connections lost", lost],
+          ...Object.entries(cpuBetween(began, after)).map((
+            [name, seconds],
+          ): Cell[] => [`CPU s of ${name}`, seconds]),
+        ],
+      };
+    },
+  },
+
+  many: {
+    title:
+      "many clients, with tickets, over several spears: 1000 messages a second into groups of 20",
+    run: async ({ clients = 100_000, seconds }) => {
+      await using scene = await ClusterScene.start({
+        spears: Math.max(2, Math.ceil(clients / clientsPerSpear)),
+        ticket: true,
+      });
+      const began = await scene.usages();
+      say("the cluster is up");
+      const { load, connectionsPerSecond, retries } = await Load.connect({
+        ...{ ...defaults, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
+        workers: Math.max(2, Math.ceil(clients / clientsPerWorker)),
+        ...{ senders: 2, connecting: 20, retryMs: 30_000 },
+      });
+      await using _load = load;
+      const connected = await scene.usages(load.pids);
+      say("all are connected");
+      await pause(10_000);
+      const rested = await scene.usages(load.pids);
+      await load.run(1000, 3);
+      const before = await scene.usages(load.pids);
+      const result = await load.run(1000, seconds);
+      const after = await scene.usages(load.pids);
+      return {
+        head: [],
+        rows: [
+          ["clients", clients],
+          ["connections/s", connectionsPerSecond],
+          ["attempts made again", retries],
+          ["sent", result.sent],
+          ["accepted", result.accepted],
+          ["deliveries expected", result.expected],
+          ["deliveries", result.received],
+          ["connections lost", result.lost],
+          ["p50 ms", result.p50Ms],
+          ["p99 ms", result.p99Ms],
+          ["max ms", result.maxMs],
+          [""],
+          ...usageRows(
+            after,
+            cpuBetween(began, connected),
+            perSecond(cpuBetween(connected, rested), 10),
+            perSecond(cpuBetween(before, after), seconds),
+          ),
+        ],
+      };
+    },
+  },
+};
+
+async function twoSpears() {
+  const scene = await ClusterScene.start({ spears: 2 });
+  return { addresses: scene.spears, [Symbol.asyncDispose]: () => scene[Symbol.asyncDispose]() };
+}
+
+/** Everything that the messages should have brought about has come, or the figures say nothing. */
+function whole(result: LoadResult): LoadResult {
+  if (result.received !== result.expected || result.lost > 0) {
+    throw new Error(`of ${result.expected} deliveries ${result.received} have come`);
+  }
+  return result;
+}
+
+interface Run {
+  readonly result: LoadResult;
+  /** CPU seconds of each process meanwhile. */
+  readonly cpu: Readonly<Record<string, number>>;
+}
+
+type Held = Run & { readonly perSecond: number };
+
+async function steady(
+  scene: ClusterScene,
+  load: Load,
+  perSecond: number,
+  seconds: number,
+): Promise<Run> {
+  const before = await scene.usages();
+  const result = await load.run(perSecond, seconds);
+  return { result, cpu: cpuBetween(before, await scene.usages()) };
+}
+
+/** By doubling and then halving the distance. */
+async function highestRate(scene: ClusterScene, load: Load, from: number): Promise<Held> {
+  let best: Held | undefined;
+  let bad = Infinity;
+  for (let rate = from; bad / (best?.perSecond ?? 0) > 1.1 && rate > 1;) {
+    const run = await steady(scene, load, rate, 3);
+    const { result } = run;
+    const held = result.p99Ms <= p99LimitMs && result.received === result.expected &&
+      result.lost === 0 && result.sentPerSecond > rate * 0.95;
+    if (held) best = { ...run, perSecond: rate };
+    else bad = rate;
+    const good = best?.perSecond ?? 0;
+    rate = bad === Infinity ? rate * 2 : good === 0 ? bad / 2 : Math.sqrt(good * bad);
+  }
+  if (best === undefined) throw new Error("no rate is held");
+  return best;
+}
+
+/** Calls a second of the script that spears publish with, to 1000 targets. */
+async function benchmarkScript(port: number): Promise<number> {
+  // redis-benchmark cannot count: the number of the publication is the time, and its random number the target.
+  const script = [
+    "local now = redis.call('TIME')",
+    "ARGV[4] = now[1] .. string.format('%06d', now[2])",
+    "KEYS[1], KEYS[2] = 'gru:{g:b' .. ARGV[13] .. '}:state', 'gru:{g:b' .. ARGV[13] .. '}:log'",
+    publishScript,
+  ].join("\n");
+  const sha = await run("redis-cli", "-p", `${port}`, "script", "load", script);
+  const body = JSON.stringify({ id: "1234567890123456789", content: "x".repeat(200) });
+  const output = await run(
+    ...["redis-benchmark", "-p", `${port}`, "-n", "300000", "-c", "16", "-P", "16"] as const,
+    ...["-r", "1000", "--csv", "evalsha", sha.trim(), "2", "state", "log"],
+    ...["1234567890123456789", body, "bench", "0", "0", "epoch", "one", "1000", "300000", "600000"],
+    ...["PUBLISH", "gru:{g:b}", "__rand_int__"],
+  );
+  return Number(/,"([\d.]+)"/.exec(output.trim().split("\n").at(-1) ?? "")?.[1] ?? NaN);
+}
+
+async function run(program: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
+  const text = new TextDecoder();
+  if (!success) throw new Error(`${program}: ${text.decode(stderr)}`);
+  return text.decode(stdout);
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
+}
+
+/** Microseconds for each. */
+function micros(cpuSeconds = NaN, count = NaN): number {
+  return cpuSeconds / count * 1e6;
+}
+
+type Numbers = Readonly<Record<string, number>>;
+
+function perSecond(values: Numbers, seconds: number): Numbers {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, value / seconds]),
+  );
+}
+
+/** Of each kind of process. */
+function usageRows(
+  after: Usages,
+  connecting: Numbers,
+  resting: Numbers,
+  sending: Numbers,
+): Cell[][] {
+  const memory = memoryBetween({}, after);
+  const own = Object.fromEntries(
+    Object.entries(after).map(([name, { ownMemoryBytes }]) => [name, ownMemoryBytes]),
+  );
+  const row = (what: string, ...kinds: string[]): Cell[] => {
+    const sum = (values: Numbers) => kinds.reduce((total, kind) => total + sumOf(values, kind), 0);
+    return [
+      what,
+      ...[memory, own].map((values) => sum(values) / 2 ** 20),
+      ...[connecting, resting, sending].map(sum),
+    ];
+  };
+  return [
+    [
+      "process",
+      "MB resident",
+      "MB, shared once",
+      "CPU s connecting",
+      "CPU/s resting",
+      "CPU/s sending",
+    ],
+    row("all spears", "spear"),
+    ...["ticket", "stat", "idgen"].map((name) => row(name, name)),
+    row("Gru's programs together", "spear", "ticket", "stat", "idgen"),
+    ...["redis", "zookeeper", "load"].map((name) => row(name, name)),
+  ];
+}
+
+function say(text: string): void {
+  // deno-lint-ignore no-console
+  console.error(`${(performance.now() / 1000).toFixed(0).padStart(4)} s  ${text}`);
+}
+
+function show(cell: Cell): string {
+  if (typeof cell === "string") return cell;
+  if (Number.isInteger(cell) || cell >= 100) {
+    return Math.round(cell).toLocaleString("en").replaceAll(",", " ");
+  }
+  return cell.toFixed(2);
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: "string", default: Object.keys(cases).join(",") },
+      clients: { type: "string" },
+      seconds: { type: "string", default: "60" },
+      rounds: { type: "string", default: "3" },
+      help: { type: "boolean" },
+    },
+  });
+  // deno-lint-ignore no-console
+  const print = console.log;
+  if (values.help) {
+    return print([
+      "  --only      cases, comma list:",
+      ...Object.entries(cases).map(([name, { title }]) => `              ${name}: ${title}`),
+      "  --clients   of the cases many and storm",
+      "  --seconds   that many sends [60]",
+      "  --rounds    of nodes and through; the median counts [3]",
+    ].join("\n"));
+  }
+  for (const name of values.only.split(",")) {
+    const test = cases[name];
+    if (test === undefined) throw new TypeError(`--only: no case ${name}`);
+    const { head, rows } = await test.run({
+      clients: values.clients === undefined ? undefined : Number(values.clients),
+      seconds: Number(values.seconds),
+      rounds: Number(values.rounds),
+    });
+    print(`\n${test.title}`);
+    for (const row of head.every((cell) => cell === "") ? rows : [head, ...rows]) {
+      print(
+        row.map((cell, i) => i === 0 ? show(cell).padEnd(26) : show(cell).padStart(18)).join(""),
+      );
+    }
+  }
+}
+
+if (import.meta.main) await main();

@@ -1,0 +1,163 @@
+/** A whole cluster as processes, as people run it, and what each of them uses. For measuring. */
+import { fileURLToPath } from "node:url";
+import { ask, freePort, ServerProcess } from "@gru/shared/testing";
+import { startRedis } from "@gru/shared/testing_redis";
+import { type Flags, type RunningProgram, TestCluster } from "./processes.ts";
+
+export interface Usage {
+  /** Resident, with the program's text, which processes share. */
+  readonly memoryBytes: number;
+  /** The same, with what is shared by n processes counted as an n-th. */
+  readonly ownMemoryBytes: number;
+  /** Of all its threads, since its start. */
+  readonly cpuSeconds: number;
+}
+
+/** By the name of the process: `spear1`, `redis`, … */
+export type Usages = Readonly<Record<string, Usage>>;
+
+/** What must not stop a load generator, which is one address with many users. */
+const open: Flags = {
+  "log.level": "error",
+};
+const openSpear: Flags = {
+  ...open,
+  drainMs: 0,
+  "limits.connections": 19_000,
+  "limits.connectionsPerUser": 1_000_000,
+  "limits.messagesPerSecond": 1_000_000,
+};
+const openTicket: Flags = { ...open, "limits.perAddress": 1_000_000, "limits.perUser": 1_000_000 };
+
+export interface SceneOptions {
+  readonly spears: number;
+  readonly ticket?: boolean;
+  readonly spearFlags?: Flags;
+}
+
+export class ClusterScene implements AsyncDisposable {
+  readonly cluster: TestCluster;
+  readonly #programs: ReadonlyMap<string, RunningProgram>;
+
+  private constructor(cluster: TestCluster, programs: ReadonlyMap<string, RunningProgram>) {
+    this.cluster = cluster;
+    this.#programs = programs;
+  }
+
+  /** ZooKeeper, Redis with its append-only file (everysec), one idgen, one stat, the spears, and a ticket if wanted. */
+  static async start(options: SceneOptions): Promise<ClusterScene> {
+    await using stack = new AsyncDisposableStack();
+    const cluster = stack.use(
+      await TestCluster.start({ redis: { args: ["--appendonly", "yes"] } }),
+    );
+    const programs = new Map<string, RunningProgram>();
+    const [idgen, stat] = await Promise.all([
+      cluster.add("idgen", "test1", open),
+      cluster.add("stat", "test1", open),
+    ]);
+    programs.set("idgen", idgen).set("stat", stat);
+    for (let id = 1; id <= options.spears; id++) {
+      const flags = { ...openSpear, id, ...options.spearFlags };
+      programs.set(`spear${id}`, await cluster.add("spear", "test1", flags));
+    }
+    if (options.ticket) programs.set("ticket", await cluster.add("ticket", "test1", openTicket));
+    stack.move();
+    return new ClusterScene(cluster, programs);
+  }
+
+  program(name: string): RunningProgram {
+    const program = this.#programs.get(name);
+    if (program === undefined) throw new Error(`no program ${name} in this cluster`);
+    return program;
+  }
+
+  /** Of every spear, where clients connect. */
+  get spears(): string[] {
+    return [...this.#programs].filter(([name]) => name.startsWith("spear"))
+      .map(([, { address }]) => address);
+  }
+
+  get ticket(): string {
+    return this.program("ticket").address;
+  }
+
+  /** Redis and ZooKeeper, too. @param load ids of the load's processes */
+  async usages(load: readonly number[] = []): Promise<Usages> {
+    const { redis, zookeeper } = this.cluster;
+    const pids: [string, number | undefined][] = [
+      ...[...this.#programs].map(([name, { process }]): [string, number] => [name, process.pid]),
+      ["redis", redis.pid],
+      ["zookeeper", zookeeper.pid],
+      ...load.map((pid, i): [string, number] => [`load${i}`, pid]),
+    ];
+    const found = pids.map(async ([name, pid]) => [name, await usageOf(pid ?? 0)] as const);
+    return Object.fromEntries(await Promise.all(found));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.cluster[Symbol.asyncDispose]();
+  }
+}
+
+/** Plain socket.io on two nodes, with its adapter over a Redis that keeps nothing. */
+export async function twoPlain(): Promise<AsyncDisposable & { readonly addresses: string[] }> {
+  await using stack = new AsyncDisposableStack();
+  const redis = stack.use(await startRedis());
+  const ports = [freePort(), freePort()];
+  for (const port of ports) {
+    const program = fileURLToPath(new URL("cluster_plain_bench.ts", import.meta.url));
+    const process = stack.use(
+      new ServerProcess(Deno.execPath(), {
+        args: ["run", "--no-prompt", "--allow-net", "--allow-env", program, `${port}`, redis.url],
+      }),
+    );
+    await process.ready(
+      async () =>
+        (await ask(port, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n")) !== undefined,
+      { what: "plain socket.io" },
+    );
+  }
+  const running = stack.move();
+  return {
+    addresses: ports.map((port) => `http://127.0.0.1:${port}`),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/** Linux, with its 100 ticks a second. */
+export async function usageOf(pid: number): Promise<Usage> {
+  const paths = ["status", "smaps_rollup", "stat"].map((name) => `/proc/${pid}/${name}`);
+  // Deno shows a process's folder in /proc only to who may do everything.
+  const { stdout } = await new Deno.Command("cat", { args: paths }).output();
+  const text = new TextDecoder().decode(stdout);
+  const ticks = text.slice(text.lastIndexOf(") ")).split(" ").map(Number);
+  return {
+    memoryBytes: Number(/^VmRSS:\s+(\d+)/m.exec(text)?.[1] ?? NaN) * 1024,
+    ownMemoryBytes: Number(/^Pss:\s+(\d+)/m.exec(text)?.[1] ?? NaN) * 1024,
+    cpuSeconds: ((ticks[12] ?? NaN) + (ticks[13] ?? NaN)) / 100,
+  };
+}
+
+/** CPU seconds that each used between the two. */
+export function cpuBetween(before: Usages, after: Usages): Readonly<Record<string, number>> {
+  return between(before, after, "cpuSeconds");
+}
+
+/** Bytes by which the resident memory of each grew. */
+export function memoryBetween(before: Usages, after: Usages): Readonly<Record<string, number>> {
+  return between(before, after, "memoryBytes");
+}
+
+function between(before: Usages, after: Usages, key: keyof Usage) {
+  return Object.fromEntries(
+    Object.entries(after).map(([name, usage]) => [name, usage[key] - (before[name]?.[key] ?? 0)]),
+  );
+}
+
+/** Of those whose name begins so. */
+export function sumOf(values: Readonly<Record<string, number>>, prefix = ""): number {
+  return Object.entries(values).reduce(
+    (sum, [name, value]) => name.startsWith(prefix) ? sum + value : sum,
+    0,
+  );
+}
