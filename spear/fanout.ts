@@ -191,6 +191,8 @@ export interface FanOutOptions {
  * something is due at once (the reactor below Deno, Tokio, does so).
  */
 const outletsPerSlice = 8;
+/** A timer takes a millisecond or two, however little it is asked to wait. */
+const leastWaitMs = 2;
 
 /** The rounds in which the outlets of a node write. */
 export class FanOut {
@@ -222,7 +224,7 @@ export class FanOut {
     this.#scheduled = true;
     // Writing takes at most half of the time: the next round begins when as much has passed as the last one took.
     const waitMs = Math.min(this.#windowMs, this.#lastTookMs) - (this.#now() - this.#lastEnd);
-    if (waitMs < 0.5) setImmediate(() => this.#round());
+    if (waitMs < leastWaitMs) setImmediate(() => this.#round());
     else setTimeout(() => this.#round(), waitMs);
   }
 
