@@ -1,7 +1,7 @@
 /**
  * One standalone executable per program in `dist/`, with all code and the files that its task may read inside:
  * `deno task compile`. A file `profiles/<program>/<name>.json` beside the executable is read before the one inside. Each
- * has the permissions of the program's task, save that it may read any file: where it will lie is not known yet.
+ * has the permissions and V8 flags of the program's task, save that it may read any file: where it will lie is not known yet.
  */
 import { join } from "node:path";
 
@@ -13,12 +13,12 @@ for (const program of ["ticket", "spear", "stat", "idgen", "minions"]) {
   const [files = `${program}/profiles`] = words.flatMap((word) =>
     /^--allow-read=(.*)/.exec(word)?.[1] ?? []
   );
-  const permissions = words.filter((word) => /^--(allow|ignore)-/.test(word))
+  const flags = words.filter((word) => /^--(allow-|ignore-|v8-flags)/.test(word))
     .map((word) => word.startsWith("--allow-read=") ? "--allow-read" : word);
   const { success } = await new Deno.Command("deno", {
     args: [
       "compile",
-      ...permissions,
+      ...flags,
       ...files.split(",").flatMap((path) => ["--include", path]),
       ...exclusions,
       ...["--output", `dist/${program}`],
