@@ -80,6 +80,19 @@ export async function registryConformance(
     });
   }
 
+  await step("watch tells of all who register while it begins", async (a, b) => {
+    await using stack = new AsyncDisposableStack();
+    for (let round = 0; round < 30; round++) {
+      const service = `watched${round}`;
+      const names = ["one", "two", "three"];
+      const watching = Views.of(b, service);
+      for (const name of names) stack.use(await a.register(someInstance(name, { service })));
+      using views = await watching;
+      // Sooner than an engine reads everything again of itself.
+      await views.settle(names.toSorted().join(" "), 10_000);
+    }
+  });
+
   await step("register is seen by every watch until disposed", async (a, b) => {
     using seenByA = await Views.of(a, "spear");
     using seenByB = await Views.of(b, "spear");

@@ -33,6 +33,8 @@ export class ServiceWatch {
   /** Children whose data may have changed. */
   #dirty = new Set<string>();
   #everything = true;
+  /** Something has changed while nobody listened, perhaps since the last reading. */
+  #unread = false;
   #stale = true;
   #outages = 0;
   #view: View | undefined;
@@ -54,6 +56,8 @@ export class ServiceWatch {
   listen(onView: (view: View) => void): Disposable {
     const listener = { onView };
     this.#listeners.add(listener);
+    if (this.#unread) this.duty.kick();
+    this.#unread = false;
     if (this.#view !== undefined) this.#tell(listener, this.#view);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
@@ -164,7 +168,7 @@ export class ServiceWatch {
   readonly #onChange = (event: { readonly path: string }): void => {
     if (event.path !== this.#path) this.#dirty.add(event.path.slice(this.#path.length + 1));
     if (this.#listeners.size > 0) this.duty.kick();
-    else this.#stale = true;
+    else this.#unread = true;
   };
 
   #publish(): void {
