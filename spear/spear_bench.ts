@@ -3,87 +3,14 @@
  * and `deno task bench:spear --help`. The server has one core and the load the other, where `taskset` is installed. All take turns in
  * every round; the tables show medians.
  */
-import { createServer } from "node:http";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { freePort } from "@gru/shared/testing";
-import { Server } from "socket.io";
-import { WebSocket, WebSocketServer } from "ws";
-import { Load, type LoadOptions, type LoadResult } from "./load.ts";
+import { Load, type LoadOptions } from "./load.ts";
+import { highestHeld, median, p99LimitMs, type Usage, usageOf, usualLoad } from "./measures.ts";
 
 const contestants = ["spear", "socket.io", "ws"] as const;
 type Contestant = (typeof contestants)[number];
-
-/** A p99 beyond it means that the rate is not held. */
-const p99LimitMs = 50;
-
-// deno-lint-ignore no-explicit-any
-type Json = any;
-
-/** What a client gets, as a spear has it, as far as these servers know it. */
-function messageOf(event: Json, seq: number) {
-  const createTime = Date.now();
-  return {
-    id: String(7_000_000_000_000_000_000n + BigInt(seq)),
-    createTime,
-    fromId: 1,
-    msgType: event.type,
-    target: { id: event.target.id, type: -1 },
-    content: event.content,
-    expireTime: createTime + 300_000,
-    seq,
-    epoch: "01234567-0123",
-  };
-}
-
-/** What one would write without Gru: rooms and a broadcast. */
-function servePlain(port: number): void {
-  const http = createServer();
-  const io = new Server(http, { serveClient: false });
-  let seq = 0;
-  io.on("connection", (socket) => {
-    socket.on("auth", (_event: Json, reply: (result: Json) => void) => reply({ success: true }));
-    socket.on("subscribe", (event: Json, reply: (result: Json) => void) => {
-      for (const { id } of event.subscribeGroups) socket.join(String(id));
-      reply({ success: true });
-    });
-    socket.on("msg", (event: Json, reply: (result: Json) => void) => {
-      const message = messageOf(event, ++seq);
-      io.to(String(event.target.id)).emit("msg", message);
-      reply({ success: true, id: message.id, seq });
-    });
-  });
-  http.listen(port, "127.0.0.1");
-}
-
-/** No more than these clients need of the protocols above WebSocket, and no check of anything. */
-function serveWs(port: number): void {
-  const groups = new Map<string, Set<WebSocket>>();
-  const server = new WebSocketServer({ port, host: "127.0.0.1" });
-  let seq = 0;
-  server.on("connection", (socket: WebSocket) => {
-    socket.send('0{"sid":"1"}');
-    socket.on("message", (data: Uint8Array) => {
-      const text = data.toString();
-      if (text === "40") return socket.send('40{"sid":"1"}');
-      const [, ack, rest = "[]"] = /^42(\d+)(.*)$/s.exec(text) ?? [];
-      const [name, event] = JSON.parse(rest);
-      let result: Json = { success: true };
-      if (name === "subscribe") {
-        for (const { id } of event.subscribeGroups) {
-          groups.getOrInsertComputed(String(id), () => new Set()).add(socket);
-        }
-      } else if (name === "msg") {
-        const message = messageOf(event, ++seq);
-        const bytes = new TextEncoder().encode(`42${JSON.stringify(["msg", message])}`);
-        for (const member of groups.get(String(event.target.id)) ?? []) {
-          member.send(bytes, { binary: false });
-        }
-        result = { success: true, id: message.id, seq };
-      }
-      socket.send(`43${ack}${JSON.stringify([result])}`);
-    });
-  });
-}
 
 interface Cores {
   readonly server: number | undefined;
@@ -115,8 +42,9 @@ class ServerUnderTest implements AsyncDisposable {
       ],
       ...limits.map((limit) => `--limits.${limit}=1000000`),
     ];
-    const other = ["run", "--no-prompt", "--allow-net", "--allow-env", import.meta.filename ?? ""];
-    const args = contestant === "spear" ? spear : [...other, "--serve", contestant, String(port)];
+    const plain = fileURLToPath(new URL("plain_bench.ts", import.meta.url));
+    const other = ["run", "--no-prompt", "--allow-net", "--allow-env", plain];
+    const args = contestant === "spear" ? spear : [...other, contestant, String(port)];
     const pinned = core === undefined ? [deno] : ["taskset", "-c", String(core), deno];
     const [program = "", ...before] = pinned;
     this.#child = new Deno.Command(program, { args: [...before, ...args], stdin: "null" }).spawn();
@@ -137,17 +65,8 @@ class ServerUnderTest implements AsyncDisposable {
     }
   }
 
-  /** Resident, and the time of all its threads since its start. Linux, with its 100 ticks a second. */
-  async usage(): Promise<{ memoryBytes: number; cpuSeconds: number }> {
-    const paths = ["status", "stat"].map((name) => `/proc/${this.#child.pid}/${name}`);
-    // Deno shows a process's folder in /proc only to who may do everything.
-    const { stdout } = await new Deno.Command("cat", { args: paths }).output();
-    const text = new TextDecoder().decode(stdout);
-    const ticks = text.slice(text.lastIndexOf(") ")).split(" ").map(Number);
-    return {
-      memoryBytes: Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? NaN) * 1024,
-      cpuSeconds: ((ticks[12] ?? NaN) + (ticks[13] ?? NaN)) / 100,
-    };
+  usage(): Promise<Usage> {
+    return usageOf(this.#child.pid);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -177,14 +96,9 @@ async function scene(
   await pause(500);
   const memoryBefore = (await server.usage()).memoryBytes;
   const { load, connectionsPerSecond } = await Load.connect({
-    targets: [server.address],
-    ticket: undefined,
-    content: 50,
-    workers: 1,
-    senders: 4,
-    connecting: 100,
-    sources: [],
+    ...usualLoad,
     firstUser: 1,
+    targets: [server.address],
     core: cores.load,
     ...options,
   });
@@ -202,34 +116,17 @@ async function scene(
 /** What one contestant did in one round of one case, by column. */
 type Row = Readonly<Record<string, number>>;
 
-function held(result: LoadResult, perSecond: number): boolean {
-  return result.p99Ms <= p99LimitMs && result.received === result.expected && result.lost === 0 &&
-    result.sentPerSecond > perSecond * 0.95;
-}
-
-/** The highest rate that is held, by doubling and then halving the distance. */
 async function highestRate({ load, server }: Scene, from: number): Promise<Row> {
-  let best: LoadResult | undefined;
-  let cpuPerMillion = NaN;
-  let good = 0;
-  let bad = Infinity;
-  for (let rate = from; bad / good > 1.1 && rate > 1;) {
-    const cpuBefore = (await server.usage()).cpuSeconds;
-    const result = await load.run(rate, 2);
-    if (held(result, rate)) {
-      good = rate;
-      best = result;
-      cpuPerMillion = ((await server.usage()).cpuSeconds - cpuBefore) / result.received * 1e6;
-    } else {
-      bad = rate;
-    }
-    rate = bad === Infinity ? rate * 2 : good === 0 ? bad / 2 : Math.sqrt(good * bad);
-  }
+  const best = await highestHeld(from, async (perSecond) => {
+    const before = await server.usage();
+    const result = await load.run(perSecond, 2);
+    return { result, cpuSeconds: (await server.usage()).cpuSeconds - before.cpuSeconds };
+  });
   return {
-    "deliveries/s": best?.deliveriesPerSecond ?? 0,
-    "p50 ms": best?.p50Ms ?? NaN,
-    "p99 ms": best?.p99Ms ?? NaN,
-    "CPU s per million": cpuPerMillion,
+    "deliveries/s": best?.result.deliveriesPerSecond ?? 0,
+    "p50 ms": best?.result.p50Ms ?? NaN,
+    "p99 ms": best?.result.p99Ms ?? NaN,
+    "CPU s per million": best === undefined ? NaN : best.cpuSeconds / best.result.received * 1e6,
   };
 }
 
@@ -313,10 +210,6 @@ const cases: Readonly<Record<string, Case>> = {
   },
 };
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
-}
-
 function show(value: number): string {
   return value >= 100
     ? Math.round(value).toLocaleString("en").replaceAll(",", " ")
@@ -330,10 +223,8 @@ async function main(): Promise<void> {
       contestants: { type: "string", default: contestants.join(",") },
       rounds: { type: "string", default: "3" },
       pin: { type: "string", default: Deno.build.os === "linux" ? "0,1" : "" },
-      serve: { type: "string" },
       help: { type: "boolean" },
     },
-    allowPositionals: true,
   });
   // deno-lint-ignore no-console
   const print = console.log;
@@ -377,8 +268,4 @@ async function main(): Promise<void> {
   }
 }
 
-if (import.meta.main) {
-  const [serve, what, port] = Deno.args;
-  if (serve === "--serve") (what === "ws" ? serveWs : servePlain)(Number(port));
-  else await main();
-}
+await main();

@@ -4,6 +4,13 @@
  */
 import { parseArgs } from "node:util";
 import { Load, type LoadOptions, type LoadResult } from "../../spear/load.ts";
+import {
+  highestHeld,
+  median,
+  p99LimitMs,
+  type Run as LoadRun,
+  usualLoad,
+} from "../../spear/measures.ts";
 import publishScript from "../../spear/lua/publish.lua" with { type: "text" };
 import {
   ClusterScene,
@@ -18,19 +25,6 @@ import {
 const clientsPerSpear = 17_000;
 /** Connections of one process of the load. */
 const clientsPerWorker = 18_000;
-/** A p99 beyond it means that the rate is not held. */
-const p99LimitMs = 50;
-
-const defaults = {
-  ticket: undefined,
-  content: 50,
-  workers: 1,
-  senders: 4,
-  connecting: 100,
-  sources: [],
-  firstUser: 1_000_000,
-} as const;
-
 interface Settings {
   /** In `many` and `storm`, in place of the case's own. */
   readonly clients: number | undefined;
@@ -67,7 +61,7 @@ const cases: Readonly<Record<string, Case>> = {
           const [from = "", to = ""] = nodes.addresses;
           for (const [when, { perSecond, ...plan }] of Object.entries({ quiet, busy })) {
             const { load } = await Load.connect({
-              ...{ ...defaults, ...plan, targets: [to], sendTo: [from] },
+              ...{ ...usualLoad, ...plan, targets: [to], sendTo: [from] },
             });
             await using _load = load;
             await load.run(perSecond, 1);
@@ -107,11 +101,13 @@ const cases: Readonly<Record<string, Case>> = {
         await using scene = await ClusterScene.start({ spears: 1 });
         const { redis } = scene.cluster;
         const { load } = await Load.connect({
-          ...{ ...defaults, clients: 1000, groups: 1000, senders: 16, targets: scene.spears },
+          ...{ ...usualLoad, clients: 1000, groups: 1000, senders: 16, targets: scene.spears },
         });
         await using _load = load;
         await load.run(1000, 1);
-        ours.push(await highestRate(scene, load, 2000));
+        const best = await highestHeld(2000, (perSecond) => steady(scene, load, perSecond, 3));
+        if (best === undefined) throw new Error("no rate is held");
+        ours.push(best);
         bare.push(await benchmarkScript(redis.port));
       }
       const perSecond = median(ours.map(({ perSecond }) => perSecond));
@@ -145,12 +141,12 @@ const cases: Readonly<Record<string, Case>> = {
         const [from = "", to = "", ...idle] = scene.spears;
         const main: Plan = { clients: 1000, groups: 50 };
         const { load } = await Load.connect({
-          ...{ ...defaults, ...main, targets: [to], sendTo: [from] },
+          ...{ ...usualLoad, ...main, targets: [to], sendTo: [from] },
         });
         await using _load = load;
         // The others have clients too, of groups that nobody writes to.
         const others = idle.length === 0 ? undefined : (await Load.connect({
-          ...{ ...defaults, clients: 200 * idle.length, groups: 100, targets: idle },
+          ...{ ...usualLoad, clients: 200 * idle.length, groups: 100, targets: idle },
           ...{ firstUser: 5_000_000, firstGroup: 1_000_000 },
         })).load;
         await using _others = others;
@@ -197,7 +193,7 @@ const cases: Readonly<Record<string, Case>> = {
         await using scene = await ClusterScene.start({ spears });
         const before = await scene.usages();
         const { load } = await Load.connect({
-          ...{ ...defaults, clients, groups, targets: scene.spears },
+          ...{ ...usualLoad, clients, groups, targets: scene.spears },
           workers: Math.ceil(clients / clientsPerWorker),
         });
         await using _load = load;
@@ -238,7 +234,7 @@ const cases: Readonly<Record<string, Case>> = {
       const workers = Math.max(2, Math.ceil(clients / (clientsPerWorker / 2)));
       const began = await scene.usages();
       const connected = await Load.connect({
-        ...{ ...defaults, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
+        ...{ ...usualLoad, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
         ...{ workers, senders: 1, connecting: Math.ceil(clients / workers), retryMs: 60_000 },
       });
       await using load = connected.load;
@@ -277,7 +273,7 @@ const cases: Readonly<Record<string, Case>> = {
       const began = await scene.usages();
       say("the cluster is up");
       const { load, connectionsPerSecond, retries } = await Load.connect({
-        ...{ ...defaults, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
+        ...{ ...usualLoad, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
         workers: Math.max(2, Math.ceil(clients / clientsPerWorker)),
         ...{ senders: 2, connecting: 20, retryMs: 30_000 },
       });
@@ -330,8 +326,7 @@ function whole(result: LoadResult): LoadResult {
   return result;
 }
 
-interface Run {
-  readonly result: LoadResult;
+interface Run extends LoadRun {
   /** CPU seconds of each process meanwhile. */
   readonly cpu: Readonly<Record<string, number>>;
 }
@@ -347,24 +342,6 @@ async function steady(
   const before = await scene.usages();
   const result = await load.run(perSecond, seconds);
   return { result, cpu: cpuBetween(before, await scene.usages()) };
-}
-
-/** By doubling and then halving the distance. */
-async function highestRate(scene: ClusterScene, load: Load, from: number): Promise<Held> {
-  let best: Held | undefined;
-  let bad = Infinity;
-  for (let rate = from; bad / (best?.perSecond ?? 0) > 1.1 && rate > 1;) {
-    const run = await steady(scene, load, rate, 3);
-    const { result } = run;
-    const held = result.p99Ms <= p99LimitMs && result.received === result.expected &&
-      result.lost === 0 && result.sentPerSecond > rate * 0.95;
-    if (held) best = { ...run, perSecond: rate };
-    else bad = rate;
-    const good = best?.perSecond ?? 0;
-    rate = bad === Infinity ? rate * 2 : good === 0 ? bad / 2 : Math.sqrt(good * bad);
-  }
-  if (best === undefined) throw new Error("no rate is held");
-  return best;
 }
 
 /** Calls a second of the script that spears publish with, to 1000 targets. */
@@ -396,10 +373,6 @@ async function run(program: string, ...args: string[]): Promise<string> {
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
 
 /** Microseconds for each. */

@@ -2,16 +2,8 @@
 import { fileURLToPath } from "node:url";
 import { ask, freePort, ServerProcess } from "@gru/shared/testing";
 import { startRedis } from "@gru/shared/testing_redis";
+import { type Usage, usageOf } from "../../spear/measures.ts";
 import { type Flags, type RunningProgram, TestCluster } from "./processes.ts";
-
-export interface Usage {
-  /** Resident, with the program's text, which processes share. */
-  readonly memoryBytes: number;
-  /** The same, with what is shared by n processes counted as an n-th. */
-  readonly ownMemoryBytes: number;
-  /** Of all its threads, since its start. */
-  readonly cpuSeconds: number;
-}
 
 /** By the name of the process: `spear1`, `redis`, … */
 export type Usages = Readonly<Record<string, Usage>>;
@@ -105,10 +97,19 @@ export async function twoPlain(): Promise<AsyncDisposable & { readonly addresses
   const redis = stack.use(await startRedis());
   const ports = [freePort(), freePort()];
   for (const port of ports) {
-    const program = fileURLToPath(new URL("cluster_plain_bench.ts", import.meta.url));
+    const program = fileURLToPath(new URL("../../spear/plain_bench.ts", import.meta.url));
     const process = stack.use(
       new ServerProcess(Deno.execPath(), {
-        args: ["run", "--no-prompt", "--allow-net", "--allow-env", program, `${port}`, redis.url],
+        args: [
+          "run",
+          "--no-prompt",
+          "--allow-net",
+          "--allow-env",
+          program,
+          "socket.io",
+          `${port}`,
+          redis.url,
+        ],
       }),
     );
     await process.ready(
@@ -121,20 +122,6 @@ export async function twoPlain(): Promise<AsyncDisposable & { readonly addresses
   return {
     addresses: ports.map((port) => `http://127.0.0.1:${port}`),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
-  };
-}
-
-/** Linux, with its 100 ticks a second. */
-export async function usageOf(pid: number): Promise<Usage> {
-  const paths = ["status", "smaps_rollup", "stat"].map((name) => `/proc/${pid}/${name}`);
-  // Deno shows a process's folder in /proc only to who may do everything.
-  const { stdout } = await new Deno.Command("cat", { args: paths }).output();
-  const text = new TextDecoder().decode(stdout);
-  const ticks = text.slice(text.lastIndexOf(") ")).split(" ").map(Number);
-  return {
-    memoryBytes: Number(/^VmRSS:\s+(\d+)/m.exec(text)?.[1] ?? NaN) * 1024,
-    ownMemoryBytes: Number(/^Pss:\s+(\d+)/m.exec(text)?.[1] ?? NaN) * 1024,
-    cpuSeconds: ((ticks[12] ?? NaN) + (ticks[13] ?? NaN)) / 100,
   };
 }
 

@@ -1,0 +1,69 @@
+/** What benchmarks of spears have in common: what a process uses, the rate that is held, and the load that is usual. */
+import type { LoadOptions, LoadResult } from "./load.ts";
+
+/** Beside the clients and where they go. */
+export const usualLoad = {
+  ticket: undefined,
+  content: 50,
+  workers: 1,
+  senders: 4,
+  connecting: 100,
+  sources: [],
+  firstUser: 1_000_000,
+} as const satisfies Partial<LoadOptions>;
+
+/** A p99 beyond it means that the rate is not held. */
+export const p99LimitMs = 50;
+
+export interface Usage {
+  /** Resident, with the program's text, which processes share. */
+  readonly memoryBytes: number;
+  /** The same, with what is shared by n processes counted as an n-th. */
+  readonly ownMemoryBytes: number;
+  /** Of all its threads, since its start. */
+  readonly cpuSeconds: number;
+}
+
+/** Linux, with its 100 ticks a second. */
+export async function usageOf(pid: number): Promise<Usage> {
+  const paths = ["status", "smaps_rollup", "stat"].map((name) => `/proc/${pid}/${name}`);
+  // Deno shows a process's folder in /proc only to who may do everything.
+  const { stdout } = await new Deno.Command("cat", { args: paths }).output();
+  const text = new TextDecoder().decode(stdout);
+  const ticks = text.slice(text.lastIndexOf(") ")).split(" ").map(Number);
+  return {
+    memoryBytes: Number(/^VmRSS:\s+(\d+)/m.exec(text)?.[1] ?? NaN) * 1024,
+    ownMemoryBytes: Number(/^Pss:\s+(\d+)/m.exec(text)?.[1] ?? NaN) * 1024,
+    cpuSeconds: ((ticks[12] ?? NaN) + (ticks[13] ?? NaN)) / 100,
+  };
+}
+
+/** A run of a load, and what was seen meanwhile. */
+export interface Run {
+  readonly result: LoadResult;
+}
+
+/** The run at the highest rate a second that is held, by doubling and then halving the distance; undefined: none is. */
+export async function highestHeld<R extends Run>(
+  from: number,
+  attempt: (perSecond: number) => Promise<R>,
+): Promise<R & { readonly perSecond: number } | undefined> {
+  let best: R & { readonly perSecond: number } | undefined;
+  let bad = Infinity;
+  for (let rate = from; bad / (best?.perSecond ?? 0) > 1.1 && rate > 1;) {
+    const run = await attempt(rate);
+    if (isHeld(run.result, rate)) best = { ...run, perSecond: rate };
+    else bad = rate;
+    const good = best?.perSecond ?? 0;
+    rate = bad === Infinity ? rate * 2 : good === 0 ? bad / 2 : Math.sqrt(good * bad);
+  }
+  return best;
+}
+
+function isHeld({ p99Ms, received, expected, lost, sentPerSecond }: LoadResult, rate: number) {
+  return p99Ms <= p99LimitMs && received === expected && lost === 0 && sentPerSecond > rate * 0.95;
+}
+
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
+}
