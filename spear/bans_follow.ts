@@ -1,4 +1,5 @@
 /** Keeps this node's bans those of the whole cluster: also the ones that were made while it was out of reach. */
+import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "@gru/shared/log";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import type { StatContract } from "@gru/stat/contract";
@@ -32,7 +33,7 @@ export function followBans(options: FollowBansOptions): AsyncDisposable {
         // That stat is away, the reports say.
         log.debug("bans: {error}", { error });
       }
-      await pause(periodMs, signal);
+      await pause(periodMs, undefined, { signal }).catch(() => {});
     }
   }
 
@@ -53,17 +54,4 @@ function enforce({ kind, id, reason, until }: Ban, hub: Hub<Session>): void {
       session.kickFromGroup(id, { reason, until });
     }
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-  });
 }

@@ -1,4 +1,5 @@
 /** Tells stat, about once a second, who is on this node. */
+import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "@gru/shared/log";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import type { Load, Report, StatContract } from "@gru/stat/contract";
@@ -69,7 +70,7 @@ export function startReporter(options: ReporterOptions): AsyncDisposable {
       await report();
       // What stat lacks it gets at once, the rest in its period.
       const pauseMs = full && !failing ? 0 : Math.max(0, reportMs - (performance.now() - began));
-      await pause(pauseMs, stopped.signal);
+      await pause(pauseMs, undefined, { signal: stopped.signal }).catch(() => {});
     }
   }
 
@@ -80,16 +81,4 @@ export function startReporter(options: ReporterOptions): AsyncDisposable {
       await running;
     },
   };
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-  });
 }

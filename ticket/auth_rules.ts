@@ -1,4 +1,5 @@
 /** What makes settings of tokens too weak to start with, for ticket, for spear and at the edge. Knows no profiles. */
+import type { Token1Config } from "./token1.ts";
 
 /** Says what is wrong with the key at the end of the path. */
 export type Complain = (path: string[], message: string) => void;
@@ -14,13 +15,7 @@ export interface SharedAuth {
 
 export interface TicketAuth extends SharedAuth {
   readonly saltToTicket?: string | undefined;
-  readonly token1: {
-    readonly secret?: string | undefined;
-    readonly publicKey?: string | undefined;
-    readonly jwks?: string | undefined;
-    readonly issuer?: string | undefined;
-    readonly audience?: string | undefined;
-  };
+  readonly token1: Omit<Token1Config, "skewMs">;
 }
 
 /** Everybody can read them in Gru's repository. */

@@ -5,6 +5,7 @@
 import { everything } from "./rights.ts";
 import type { Door, Office } from "./scheme.ts";
 import { gruDoor, gruOffice } from "./token_gru.ts";
+import type { Token1Config } from "./token1.ts";
 import { jwtDoor, jwtOffice } from "./token_jwt.ts";
 
 export { allows } from "./rights.ts";
@@ -15,14 +16,7 @@ export interface OfficeConfig {
   readonly scheme: "jwt" | "gru" | "open";
   readonly saltToTicket?: string | undefined;
   readonly saltToSpear?: string | undefined;
-  readonly token1: {
-    readonly secret?: string | undefined;
-    readonly publicKey?: string | undefined;
-    readonly jwks?: string | undefined;
-    readonly issuer?: string | undefined;
-    readonly audience?: string | undefined;
-    readonly skewMs: number;
-  };
+  readonly token1: Token1Config;
   /** Several, divided by commas: the first one signs, all are accepted. */
   readonly token2Secret?: string | undefined;
   readonly token2Ms: number;
