@@ -39,10 +39,10 @@ export class Heartbeat implements Disposable {
     this.#timer = setInterval(() => this.#tick(), tickMs);
   }
 
-  /** Takes the place of the timer that it has. In protocol 3 it has none: there the client pings. */
+  /** Takes the place of the timer that it has, if it has one: in protocol 3 the client pings, and another socket on it may have come first. */
   take(socket: object): void {
     const engine = socket as Engine;
-    if (engine.protocol === 3) return;
+    if (engine.protocol === 3 || engine.pingIntervalTimer instanceof Turn) return;
     clearTimeout(engine.pingIntervalTimer as ReturnType<typeof setTimeout>);
     const turn = new Turn(engine, this);
     engine.pingIntervalTimer = turn;

@@ -55,3 +55,18 @@ Deno.test("Heartbeat goes on pinging a connection that has only left the namespa
   const [reason] = await once(open.socket.conn, "close");
   assert.equal(reason, "ping timeout");
 });
+
+Deno.test("Heartbeat pings no more often a connection that has come back to the namespace", async () => {
+  await using open = await connected();
+  open.client.send("1");
+  await once(open.socket, "disconnect");
+  open.client.send("0");
+  await once(open.socket.nsp, "connection");
+  let pings = 0;
+  open.socket.conn.on("packetCreate", ({ type }: { type: string }) => {
+    if (type === "ping") pings++;
+  });
+  for (let i = 0; i < 3; i++) await once(open.socket.conn, "heartbeat");
+  // The first answer may be to a ping from before the counting.
+  assert.ok(pings <= 3, `${pings} pings for 3 answers`);
+});
