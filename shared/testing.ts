@@ -226,6 +226,35 @@ export abstract class TestServer implements AsyncDisposable {
   }
 }
 
+/** One with a folder of its own, which goes with it. */
+export abstract class TestServerWithFolder extends TestServer {
+  protected readonly folder: string;
+
+  constructor(folder: string) {
+    super();
+    this.folder = folder;
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** The server when it has started; else nothing is left of it. */
+export async function started<S extends AsyncDisposable>(
+  server: S,
+  start: (server: S) => Promise<void>,
+): Promise<S> {
+  try {
+    await start(server);
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+  return server;
+}
+
 /** Sends bytes to a port and resolves to the first answer, or undefined when there is none. */
 export async function ask(
   port: number,

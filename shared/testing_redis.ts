@@ -1,5 +1,5 @@
 /** A real redis-server for tests: own port, own folder, ended with the test. */
-import { ask, freePort, ServerProcess, TestServer } from "./testing.ts";
+import { ask, freePort, ServerProcess, started, TestServerWithFolder } from "./testing.ts";
 
 export interface RedisServerOptions {
   /** An append-only file with `appendfsync always`: a killed server comes back with everything it had confirmed. Default false. */
@@ -9,15 +9,13 @@ export interface RedisServerOptions {
 }
 
 /** Disposing kills it and removes its folder. */
-export class RedisServer extends TestServer {
+export class RedisServer extends TestServerWithFolder {
   readonly port: number;
-  readonly #folder: string;
   readonly #args: readonly string[];
 
   constructor(port: number, folder: string, args: readonly string[]) {
-    super();
+    super(folder);
     this.port = port;
-    this.#folder = folder;
     this.#args = args;
   }
 
@@ -31,20 +29,15 @@ export class RedisServer extends TestServer {
     const { port } = this;
     const process = this.process = new ServerProcess("redis-server", {
       args: [
-        ...["--port", `${port}`, "--bind", "127.0.0.1", "--dir", this.#folder, "--save", ""],
+        ...["--port", `${port}`, "--bind", "127.0.0.1", "--dir", this.folder, "--save", ""],
         ...this.#args,
       ],
-      cwd: this.#folder,
+      cwd: this.folder,
     });
     await process.ready(
       async () => (await ask(port, "PING\r\n"))?.startsWith("+PONG") ?? false,
       { what: `redis-server on port ${port}` },
     );
-  }
-
-  override async [Symbol.asyncDispose](): Promise<void> {
-    await super[Symbol.asyncDispose]();
-    await Deno.remove(this.#folder, { recursive: true });
   }
 }
 
@@ -52,12 +45,5 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   const durable = ["--appendonly", "yes", "--appendfsync", "always"];
   const args = [...options.appendOnly ? durable : [], ...options.args ?? []];
   const folder = await Deno.makeTempDir({ prefix: "gru_redis_" });
-  const server = new RedisServer(freePort(), folder, args);
-  try {
-    await server.start();
-  } catch (error) {
-    await server[Symbol.asyncDispose]();
-    throw error;
-  }
-  return server;
+  return await started(new RedisServer(freePort(), folder, args), (server) => server.start());
 }

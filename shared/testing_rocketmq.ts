@@ -5,7 +5,8 @@ import {
   ServerProcess,
   type ServerTest,
   serverTest,
-  TestServer,
+  started,
+  TestServerWithFolder,
   waitFor,
 } from "./testing.ts";
 
@@ -33,19 +34,13 @@ export function rocketmqTest(test: RocketmqTest): void {
  * A name server, and a proxy with a broker in it. What a test does to the server it does to the proxy; the name server
  * stays. Disposing kills both and removes the folder.
  */
-export class RocketmqServer extends TestServer {
+export class RocketmqServer extends TestServerWithFolder {
   /** gRPC, where clients connect. */
   readonly port = freePort();
   readonly #namesrvPort = freePort();
   readonly #brokerPort = brokerPort();
   readonly #remotingPort = freePort();
-  readonly #folder: string;
   #namesrv: ServerProcess | undefined;
-
-  constructor(folder: string) {
-    super();
-    this.#folder = folder;
-  }
 
   /** `host:port` of the proxy. */
   get address(): string {
@@ -55,7 +50,7 @@ export class RocketmqServer extends TestServer {
   /** Starts what does not run, again with the same ports and data after {@linkcode kill} or {@linkcode stop}. */
   async start(): Promise<void> {
     if (!this.#namesrv?.running) {
-      this.#namesrv = java(this.#folder, 128, "namesrv.NamesrvStartup", "-c", "conf/namesrv.conf");
+      this.#namesrv = java(this.folder, 128, "namesrv.NamesrvStartup", "-c", "conf/namesrv.conf");
       await this.#namesrv.ready(
         () => this.#namesrv?.output.includes("boot success") ?? false,
         { what: `RocketMQ's name server on port ${this.#namesrvPort}` },
@@ -64,7 +59,7 @@ export class RocketmqServer extends TestServer {
     if (this.process?.running) return;
     const [mode, brokerConf] = [["-pm", "local"], ["-bc", "conf/broker.conf"]];
     const namesrv = ["-n", `127.0.0.1:${this.#namesrvPort}`];
-    const proxy = java(this.#folder, 512, "proxy.ProxyStartup", ...mode, ...namesrv, ...brokerConf);
+    const proxy = java(this.folder, 512, "proxy.ProxyStartup", ...mode, ...namesrv, ...brokerConf);
     this.process = proxy;
     await proxy.ready(
       () => proxy.output.includes("startup successfully"),
@@ -87,7 +82,7 @@ export class RocketmqServer extends TestServer {
   /** Runs a command of RocketMQ's own tool. @returns what it printed; it tells a failure nowhere else. */
   async admin(...args: readonly string[]): Promise<string> {
     const namesrv = ["-n", `127.0.0.1:${this.#namesrvPort}`];
-    await using tool = java(this.#folder, 128, "tools.command.MQAdminStartup", ...args, ...namesrv);
+    await using tool = java(this.folder, 128, "tools.command.MQAdminStartup", ...args, ...namesrv);
     await tool.ended;
     // Waits until all it printed is read.
     await tool.kill();
@@ -96,20 +91,20 @@ export class RocketmqServer extends TestServer {
 
   /** The consumer groups that the broker knows, without its own. */
   async consumerGroups(): Promise<string[]> {
-    const file = `${this.#folder}/store/config/subscriptionGroup.json`;
+    const file = `${this.folder}/store/config/subscriptionGroup.json`;
     return Object.keys(JSON.parse(await Deno.readTextFile(file)).subscriptionGroupTable);
   }
 
   override async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([super[Symbol.asyncDispose](), this.#namesrv?.kill()]);
-    await Deno.remove(this.#folder, { recursive: true });
+    await Promise.all([this.kill(), this.#namesrv?.kill()]);
+    await super[Symbol.asyncDispose]();
   }
 
   async configure(): Promise<void> {
-    await Deno.mkdir(`${this.#folder}/conf`);
+    await Deno.mkdir(`${this.folder}/conf`);
     const write = (file: string, settings: Record<string, string | number | boolean>) =>
       Deno.writeTextFile(
-        `${this.#folder}/conf/${file}`,
+        `${this.folder}/conf/${file}`,
         Object.entries(settings).map(([key, value]) => `${key}=${value}\n`).join(""),
       );
     await write("namesrv.conf", { bindAddress: "127.0.0.1", listenPort: this.#namesrvPort });
@@ -121,14 +116,14 @@ export class RocketmqServer extends TestServer {
       bindAddress: "127.0.0.1",
       listenPort: this.#brokerPort,
       haListenPort: this.#brokerPort + 1,
-      storePathRootDir: `${this.#folder}/store`,
-      storePathCommitLog: `${this.#folder}/store/commitlog`,
+      storePathRootDir: `${this.folder}/store`,
+      storePathCommitLog: `${this.folder}/store/commitlog`,
       mappedFileSizeCommitLog: 64 * 1024 * 1024,
       // The test machine's disk may be fuller than a server's should be.
       diskMaxUsedSpaceRatio: 95,
     });
     await Deno.writeTextFile(
-      `${this.#folder}/conf/rmq-proxy.json`,
+      `${this.folder}/conf/rmq-proxy.json`,
       JSON.stringify({
         rocketMQClusterName: "DefaultCluster",
         grpcServerPort: this.port,
@@ -142,16 +137,12 @@ export class RocketmqServer extends TestServer {
 export async function startRocketmq(
   options: { readonly topics?: readonly string[] } = {},
 ): Promise<RocketmqServer> {
-  const server = new RocketmqServer(await Deno.makeTempDir({ prefix: "gru_rocketmq_" }));
-  try {
+  const folder = await Deno.makeTempDir({ prefix: "gru_rocketmq_" });
+  return await started(new RocketmqServer(folder), async (server) => {
     await server.configure();
     await server.start();
     for (const topic of options.topics ?? []) await server.createTopic(topic);
-  } catch (error) {
-    await server[Symbol.asyncDispose]();
-    throw error;
-  }
-  return server;
+  });
 }
 
 /** Besides the port it is given the broker takes those at +1 (replicas) and -2 (a faster lane). */

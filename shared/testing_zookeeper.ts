@@ -1,5 +1,5 @@
 /** Real ZooKeeper servers for tests, from Debian's package: own ports, own folders, ended with the test. */
-import { ask, freePort, ServerProcess, TestServer } from "./testing.ts";
+import { ask, freePort, ServerProcess, started, TestServerWithFolder } from "./testing.ts";
 
 export interface ZookeeperServerOptions {
   /** Sessions may be as short as two ticks. Default 500; a server as people run it has 2000. */
@@ -7,14 +7,12 @@ export interface ZookeeperServerOptions {
 }
 
 /** Disposing kills it and removes its folder. */
-export class ZookeeperServer extends TestServer {
+export class ZookeeperServer extends TestServerWithFolder {
   readonly port: number;
-  readonly #folder: string;
 
   constructor(port: number, folder: string) {
-    super();
+    super(folder);
     this.port = port;
-    this.#folder = folder;
   }
 
   /** `host:port` */
@@ -32,9 +30,9 @@ export class ZookeeperServer extends TestServer {
         ...["-Dzookeeper.forceSync=no", "-Dzookeeper.admin.enableServer=false"],
         ...["-Dzookeeper.4lw.commands.whitelist=srvr"],
         ...["-cp", "/usr/share/java/zookeeper.jar"],
-        ...["org.apache.zookeeper.server.quorum.QuorumPeerMain", `${this.#folder}/zoo.cfg`],
+        ...["org.apache.zookeeper.server.quorum.QuorumPeerMain", `${this.folder}/zoo.cfg`],
       ],
-      cwd: this.#folder,
+      cwd: this.folder,
     });
   }
 
@@ -56,24 +54,12 @@ export class ZookeeperServer extends TestServer {
     const answer = await ask(this.port, "srvr");
     return /^Mode: (\w+)$/m.exec(answer ?? "")?.[1];
   }
-
-  override async [Symbol.asyncDispose](): Promise<void> {
-    await super[Symbol.asyncDispose]();
-    await Deno.remove(this.#folder, { recursive: true });
-  }
 }
 
 export async function startZookeeper(
   options: ZookeeperServerOptions = {},
 ): Promise<ZookeeperServer> {
-  const server = await prepare(freePort(), options, []);
-  try {
-    await server.start();
-  } catch (error) {
-    await server[Symbol.asyncDispose]();
-    throw error;
-  }
-  return server;
+  return await started(await prepare(freePort(), options, []), (server) => server.start());
 }
 
 export interface ZookeeperEnsemble extends AsyncDisposable {
