@@ -3,7 +3,6 @@ import {
   type Accepted,
   type Broker,
   type BrokerSink,
-  type Entry,
   type History,
   type HistoryLimits,
   type KnownPosition,
@@ -15,11 +14,67 @@ import type { Position, Target } from "./wire.ts";
 interface Log {
   epoch: string;
   seq: number;
-  entries: (Entry & { readonly keptUntil: number })[];
+  /** From the first message on. */
+  kept: Kept | undefined;
   readonly listeners: Set<BrokerSink>;
   /** Sends by idempotency key, oldest first; from the first on. */
   accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }> | undefined;
   usedAt: number;
+}
+
+/**
+ * The latest messages of one epoch of a target, in a ring. Of each there is no object but its body: the garbage collector has to
+ * walk over all that is kept.
+ */
+class Kept {
+  readonly #size: number;
+  readonly #bodies: string[] = [];
+  readonly #keptUntil: number[] = [];
+  #firstEver: number | undefined;
+  #count = 0;
+  #last = 0;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  /** `seq` follows on the one before. */
+  add(seq: number, body: string, keptUntil: number): void {
+    this.#firstEver ??= seq;
+    const at = this.#at(seq);
+    this.#bodies[at] = body;
+    this.#keptUntil[at] = keptUntil;
+    this.#count = Math.min(this.#count + 1, this.#size);
+    this.#last = seq;
+  }
+
+  /** Those after `from` up to `end` that are not too old, ascending. */
+  between(
+    from: number,
+    end: number,
+    now: number,
+  ): { readonly seq: number; readonly body: string }[] {
+    const found = [];
+    for (let seq = Math.max(from, this.#last - this.#count) + 1; seq <= end; seq++) {
+      const at = this.#at(seq);
+      if ((this.#keptUntil[at] ?? 0) > now) found.push({ seq, body: this.#bodies[at] ?? "" });
+    }
+    return found;
+  }
+
+  /** Lets go of what is too old. @returns how many are left */
+  dropBefore(now: number): number {
+    for (; this.#count > 0; this.#count--) {
+      const at = this.#at(this.#last - this.#count + 1);
+      if ((this.#keptUntil[at] ?? 0) > now) break;
+      this.#bodies[at] = "";
+    }
+    return this.#count;
+  }
+
+  #at(seq: number): number {
+    return (seq - (this.#firstEver ?? seq)) % this.#size;
+  }
 }
 
 const sweepEveryMs = 10_000;
@@ -85,11 +140,7 @@ export class MemoryBus {
       log.accepted.set(idempotencyKey, { accepted, keptUntil });
     }
     if (this.#limits.size > 0) {
-      log.entries.push({ epoch: log.epoch, seq, body, keptUntil });
-      // In steps, not one by one: cutting the front of a list costs its length.
-      if (log.entries.length >= this.#limits.size * 2) {
-        log.entries = log.entries.slice(-this.#limits.size);
-      }
+      (log.kept ??= new Kept(this.#limits.size)).add(seq, body, keptUntil);
     }
     for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
     return accepted;
@@ -97,13 +148,10 @@ export class MemoryBus {
 
   #history(target: Target, after: Position, upTo = Infinity): History {
     const log = this.#log(target);
-    const now = this.#now();
     const from = after.epoch === log.epoch ? after.seq : 0;
     const end = Math.min(upTo, log.seq);
-    const kept = log.entries.slice(-this.#limits.size || log.entries.length)
-      .filter((entry) => entry.keptUntil > now);
-    const entries = kept.filter((entry) => entry.seq > from && entry.seq <= end)
-      .map(({ epoch, seq, body }) => ({ epoch, seq, body }));
+    const entries = (log.kept?.between(from, end, this.#now()) ?? [])
+      .map(({ seq, body }) => ({ epoch: log.epoch, seq, body }));
     return {
       head: positionOf(log),
       entries,
@@ -115,7 +163,7 @@ export class MemoryBus {
   #position({ target, epoch, seq }: KnownPosition): Position {
     const log = this.#log(target);
     if (log.epoch === epoch && log.seq < seq) {
-      Object.assign(log, { epoch: newEpoch(), seq: 0, entries: [] });
+      Object.assign(log, { epoch: newEpoch(), seq: 0, kept: undefined });
     }
     return positionOf(log);
   }
@@ -125,7 +173,7 @@ export class MemoryBus {
     const log = this.#logs.getOrInsertComputed(target, () => ({
       epoch: newEpoch(),
       seq: 0,
-      entries: [],
+      kept: undefined,
       listeners: new Set<BrokerSink>(),
       accepted: undefined,
       usedAt: 0,
@@ -144,7 +192,7 @@ export class MemoryBus {
         this.#logs.delete(target);
         continue;
       }
-      log.entries = log.entries.filter((entry) => entry.keptUntil > now);
+      if (log.kept?.dropBefore(now) === 0) log.kept = undefined;
       for (const [key, { keptUntil }] of log.accepted ?? []) {
         if (keptUntil > now) break;
         log.accepted?.delete(key);

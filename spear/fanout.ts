@@ -15,7 +15,7 @@ export class Packet {
     this.text = text;
   }
 
-  /** As an Engine.IO message in an unmasked WebSocket text frame (RFC 6455, 5.2). */
+  /** As an Engine.IO message in a WebSocket frame. */
   get bytes(): Buffer {
     return this.#bytes ??= webSocketFrame(`4${this.text}`);
   }
@@ -103,6 +103,9 @@ export class Outlet {
   #batch: Batch | undefined;
   #blocked = false;
   #closed = false;
+  /** Whose turn it is after this one, and since when it has been waiting: the fan-out's. */
+  next: Outlet | undefined;
+  dueMs = 0;
 
   constructor(fanOut: FanOut, sink: Sink, slow: SlowConsumer) {
     this.#fanOut = fanOut;
@@ -180,7 +183,7 @@ export class Outlet {
 }
 
 export interface FanOutOptions {
-  /** The longest that a frame waits for others, milliseconds; 0: none waits beyond its turn. */
+  /** The longest that a frame waits for others, milliseconds; 0: none waits. */
   readonly windowMs: number;
   /** Milliseconds on a clock that never goes back. */
   readonly now?: () => number;
@@ -193,16 +196,23 @@ export interface FanOutOptions {
 const outletsPerSlice = 8;
 /** A timer takes a millisecond or two, however little it is asked to wait. */
 const leastWaitMs = 2;
+/** How often it is looked how much of the time writing takes. */
+const periodMs = 50;
+/** The share of the time that writing may take before anything waits for it to take less, and at which all wait the whole window. */
+const [calm, busy] = [0.1, 0.3];
 
-/** The rounds in which the outlets of a node write. */
+/** The order in which the outlets of a node write: who has waited longest is next, so that no frame waits longer than others. */
 export class FanOut {
   readonly #windowMs: number;
   readonly #now: () => number;
-  #due: Outlet[] = [];
-  #scheduled = false;
+  /** Those that are due are a list, so that queueing makes no garbage. */
+  #head: Outlet | undefined;
+  #last: Outlet | undefined;
   #first: Batch | undefined;
-  #lastEnd = 0;
-  #lastTookMs = 0;
+  #clock = 0;
+  #waitMs = 0;
+  #writingMs = 0;
+  #periodBegan = 0;
 
   constructor({ windowMs, now = () => performance.now() }: FanOutOptions) {
     this.#windowMs = windowMs;
@@ -216,43 +226,51 @@ export class FanOut {
   }
 
   schedule(outlet: Outlet): void {
-    this.#due.push(outlet);
-    if (!this.#scheduled) this.#next();
+    if (this.#last === undefined) {
+      this.#clock = Math.round(this.#now());
+      this.#head = outlet;
+      setImmediate(() => this.#slice());
+    } else {
+      this.#last.next = outlet;
+    }
+    this.#last = outlet;
+    outlet.dueMs = this.#clock;
   }
 
-  #next(): void {
-    this.#scheduled = true;
-    // Writing takes at most half of the time: the next round begins when as much has passed as the last one took.
-    const waitMs = Math.min(this.#windowMs, this.#lastTookMs) - (this.#now() - this.#lastEnd);
-    if (waitMs < leastWaitMs) setImmediate(() => this.#round());
-    else setTimeout(() => this.#round(), waitMs);
-  }
-
-  #round(): void {
-    const due = this.#due;
-    this.#due = [];
-    this.#first = undefined;
-    this.#write(due, 0, 0);
-  }
-
-  /**
-   * Writes what is due from `at` on, a slice after the other: what clients send meanwhile is heard between them, and goes to those
-   * whose turn is still to come.
-   */
-  #write(due: readonly Outlet[], from: number, tookMs: number): void {
+  #slice(): void {
     const began = this.#now();
-    const end = Math.min(from + outletsPerSlice, due.length);
-    for (let at = from; at < end; at++) due[at]?.flush();
+    const until = began - this.#waitMs + leastWaitMs;
+    let outlet = this.#head;
+    for (
+      let left = outletsPerSlice;
+      left > 0 && outlet !== undefined && outlet.dueMs <= until;
+      left--
+    ) {
+      const { next }: Outlet = outlet;
+      outlet.next = undefined;
+      outlet.flush();
+      outlet = next;
+    }
+    this.#head = outlet;
     const now = this.#now();
-    const tookSoFarMs = tookMs + now - began;
-    if (end < due.length) {
-      setImmediate(() => this.#write(due, end, tookSoFarMs));
+    this.#clock = Math.round(now);
+    this.#writingMs += now - began;
+    if (now - this.#periodBegan > periodMs) this.#adapt(now);
+    if (outlet === undefined) {
+      this.#last = undefined;
+      this.#first = undefined;
       return;
     }
-    this.#lastEnd = now;
-    this.#lastTookMs = tookSoFarMs;
-    this.#scheduled = false;
-    if (this.#due.length > 0) this.#next();
+    const waitMs = outlet.dueMs + this.#waitMs - now;
+    if (waitMs < leastWaitMs) setImmediate(() => this.#slice());
+    else setTimeout(() => this.#slice(), waitMs);
+  }
+
+  #adapt(now: number): void {
+    const share = this.#writingMs / (now - this.#periodBegan);
+    this.#waitMs = this.#windowMs * Math.min(Math.max((share - calm) / (busy - calm), 0), 1);
+    this.#periodBegan = now;
+    this.#writingMs = 0;
   }
 }
 
@@ -260,7 +278,8 @@ function bytesOf(packets: readonly Packet[]): number {
   return packets.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 
-function webSocketFrame(text: string): Buffer {
+/** A text frame of a server, unmasked (RFC 6455, 5.2). */
+export function webSocketFrame(text: string): Buffer {
   const length = Buffer.byteLength(text);
   const header = length < 126 ? 2 : length < 65_536 ? 4 : 10;
   const frame = Buffer.allocUnsafe(header + length);

@@ -10,6 +10,7 @@ import {
   Packet,
   type Sink,
   type SlowConsumer,
+  webSocketFrame,
 } from "./fanout.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { forgetResponse, LeanWebSocketServer, NoRooms, Question, slim } from "./lean.ts";
@@ -62,6 +63,7 @@ export class Gateway implements AsyncDisposable {
       // Old browser clients send credentials, for which `*` does not do. There are no cookies to abuse.
       cors: { origin: anyOrigin ? true : [...origins], credentials: true },
       pingInterval: pingMs,
+      pingTimeout: pingTimeoutMs,
       wsEngine: LeanWebSocketServer,
       adapter: NoRooms as unknown as NonNullable<ServerOptions["adapter"]>,
       allowRequest: (request, answer) => {
@@ -120,8 +122,8 @@ function cutOffLongTails(request: IncomingMessage, response: ServerResponse): vo
   });
 }
 
-/** How long a connection is quiet before it is pinged; Engine.IO's default. */
-const pingMs = 25_000;
+/** How long a connection is quiet before it is pinged, and how long it then has to answer; Engine.IO's defaults. */
+const [pingMs, pingTimeoutMs] = [25_000, 20_000];
 
 /** A request that would begin a connection, not one of an existing one. */
 function isHandshake(request: IncomingMessage): boolean {
@@ -136,7 +138,7 @@ class OpenConnections {
     Session,
     { readonly since: number; readonly connection: SocketConnection }
   >();
-  readonly #heartbeat = new Heartbeat({ intervalMs: pingMs });
+  readonly #heartbeat = new Heartbeat({ intervalMs: pingMs, timeoutMs: pingTimeoutMs, ping });
   /** One timer for all connections. */
   readonly #timer: ReturnType<typeof setInterval>;
   #refusal: string | undefined;
@@ -240,20 +242,15 @@ class SocketConnection implements Connection, Sink {
   }
 
   get writable(): boolean {
-    return this.#conn.transport.writable && this.#tcp?.writableNeedDrain !== true;
+    return this.#conn.transport.writable && tcpOf(this.#conn)?.writableNeedDrain !== true;
   }
 
-  /**
-   * Bytes for a WebSocket go to its TCP socket: through Engine.IO and `ws` they take 40 % longer. Where Engine.IO has packets
-   * waiting they take its way, behind them; it takes an encoded frame for each packet, and does not mind that this is several.
-   */
   write(batch: Batch): void {
     const conn = this.#conn;
     if (conn.transport.name !== "websocket") {
       for (const { text } of batch.packets()) conn.write(text, { compress: false });
-    } else if (this.#tcp !== undefined && conn.transport.writable && conn.readyState === "open") {
-      this.#tcp.write(batch.joined);
-    } else {
+    } else if (!writeFrames(conn, batch.joined)) {
+      // Engine.IO takes an encoded frame for each packet, and does not mind that this is several.
       conn.write(
         "",
         { compress: false, wsPreEncodedFrame: [batch.joined] } as { compress: boolean },
@@ -264,7 +261,7 @@ class SocketConnection implements Connection, Sink {
   whenWritable(callback: () => void): void {
     const conn = this.#conn;
     const { transport } = conn;
-    const tcp = transport.writable ? this.#tcp : undefined;
+    const tcp = transport.writable ? tcpOf(conn) : undefined;
     const ready = () => {
       tcp?.off("drain", ready);
       transport.off("ready", ready);
@@ -277,12 +274,6 @@ class SocketConnection implements Connection, Sink {
     }
     transport.on("ready", ready);
     conn.on("upgrade", ready);
-  }
-
-  /** Of a WebSocket, not of polling. */
-  get #tcp(): TcpSocket | undefined {
-    const { socket } = this.#conn.transport as unknown as { socket?: WebSocketOfEngine };
-    return socket?._socket ?? undefined;
   }
 
   dropped(frames: readonly Frame[]): void {
@@ -311,6 +302,32 @@ class SocketConnection implements Connection, Sink {
     if (socket === undefined) return;
     const timer = setTimeout(() => socket.terminate(), lastWordsMs);
     socket.once("close", () => clearTimeout(timer));
+  }
+}
+
+/** Of a WebSocket, not of polling. */
+function tcpOf(conn: Socket["conn"]): TcpSocket | undefined {
+  const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
+  return socket?._socket ?? undefined;
+}
+
+/**
+ * Frames for a WebSocket go to its TCP socket: through Engine.IO and `ws` they take 40 % longer. False where Engine.IO has packets
+ * waiting, which they must not overtake, or it is no WebSocket.
+ */
+function writeFrames(conn: Socket["conn"], frames: Uint8Array): boolean {
+  const tcp = tcpOf(conn);
+  if (tcp === undefined || !conn.transport.writable || conn.readyState !== "open") return false;
+  tcp.write(frames);
+  return true;
+}
+
+const pingFrame = webSocketFrame("2");
+
+function ping(socket: object): void {
+  const conn = socket as Socket["conn"];
+  if (!writeFrames(conn, pingFrame)) {
+    (conn as unknown as { sendPacket(type: "ping"): void }).sendPacket("ping");
   }
 }
 

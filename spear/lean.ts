@@ -94,10 +94,25 @@ function slimTransport(conn: Connected["conn"]): void {
   pack(transport.socket._socket);
 }
 
-/** Listeners as an object with a shape that all connections share; made by adding and removing, it is a hash table. */
+type Listener = ((...args: unknown[]) => void) & { readonly listener?: Listener };
+
+/**
+ * Listeners as an object with a shape that all connections share; made by adding and removing, it is a hash table. Those that wait
+ * for an end once are without the wrapper that would remove them: after an end nothing comes any more.
+ */
 function pack(emitter: EventEmitter): void {
-  const has = emitter as { _events?: object };
-  has._events = Object.setPrototypeOf({ ...has._events }, null);
+  const has = emitter as { _events?: Record<string, Listener | Listener[]> };
+  const events = { ...has._events };
+  for (const end of ["close", "error"]) {
+    const listeners = events[end];
+    if (listeners === undefined) continue;
+    events[end] = Array.isArray(listeners) ? listeners.map(unwrapped) : unwrapped(listeners);
+  }
+  has._events = Object.setPrototypeOf(events, null);
+}
+
+function unwrapped(listener: Listener): Listener {
+  return listener.listener ?? listener;
 }
 
 /** An array that has grown has room for 17. */
