@@ -212,6 +212,8 @@ class SocketConnection implements Connection, Sink {
   /** `socket.conn` goes through three getters. */
   readonly #conn: Socket["conn"];
   readonly #outlet: Outlet;
+  /** The TCP socket took what was written last, but no more until it drains. */
+  #full = false;
 
   constructor(socket: Socket, { fanOut, slow }: GatewayOptions) {
     this.#socket = socket;
@@ -242,14 +244,19 @@ class SocketConnection implements Connection, Sink {
   }
 
   get writable(): boolean {
-    return this.#conn.transport.writable && tcpOf(this.#conn)?.writableNeedDrain !== true;
+    return !this.#full && this.#conn.transport.writable;
   }
 
   write(batch: Batch): void {
     const conn = this.#conn;
-    if (conn.transport.name !== "websocket") {
+    const tcp = tcpOf(conn);
+    if (tcp !== undefined && isFree(conn)) {
+      if (tcp.write(batch.joined)) return;
+      this.#full = true;
+      tcp.once("drain", () => this.#full = false);
+    } else if (conn.transport.name !== "websocket") {
       for (const { text } of batch.packets()) conn.write(text, { compress: false });
-    } else if (!writeFrames(conn, batch.joined)) {
+    } else {
       // Engine.IO takes an encoded frame for each packet, and does not mind that this is several.
       conn.write(
         "",
@@ -312,23 +319,20 @@ function tcpOf(conn: Socket["conn"]): TcpSocket | undefined {
 }
 
 /**
- * Frames for a WebSocket go to its TCP socket: through Engine.IO and `ws` they take 40 % longer. False where Engine.IO has packets
- * waiting, which they must not overtake, or it is no WebSocket.
+ * Frames may go to the TCP socket: through Engine.IO and `ws` they take 40 % longer. Not where Engine.IO has packets waiting, which
+ * they must not overtake.
  */
-function writeFrames(conn: Socket["conn"], frames: Uint8Array): boolean {
-  const tcp = tcpOf(conn);
-  if (tcp === undefined || !conn.transport.writable || conn.readyState !== "open") return false;
-  tcp.write(frames);
-  return true;
+function isFree(conn: Socket["conn"]): boolean {
+  return conn.transport.writable && conn.readyState === "open";
 }
 
 const pingFrame = webSocketFrame("2");
 
 function ping(socket: object): void {
   const conn = socket as Socket["conn"];
-  if (!writeFrames(conn, pingFrame)) {
-    (conn as unknown as { sendPacket(type: "ping"): void }).sendPacket("ping");
-  }
+  const tcp = tcpOf(conn);
+  if (tcp !== undefined && isFree(conn)) tcp.write(pingFrame);
+  else (conn as unknown as { sendPacket(type: "ping"): void }).sendPacket("ping");
 }
 
 interface WebSocketOfEngine {
