@@ -4,6 +4,7 @@
  * leaves at the end of the turn; the longer a round of writes takes, the longer the next one gathers, up to a window.
  */
 import { Buffer } from "node:buffer";
+import process from "node:process";
 import type { Target } from "./wire.ts";
 
 /** A socket.io packet without attachments, encoded once. */
@@ -103,9 +104,9 @@ export class Outlet {
   #batch: Batch | undefined;
   #blocked = false;
   #closed = false;
-  /** Whose turn it is after this one, and since when it has been waiting: the fan-out's. */
+  /** Where the fan-out has it in its list: who comes after it, and since when it has been due; undefined: it is not in the list. */
   next: Outlet | undefined;
-  dueMs = 0;
+  dueMs: number | undefined;
 
   constructor(fanOut: FanOut, sink: Sink, slow: SlowConsumer) {
     this.#fanOut = fanOut;
@@ -199,7 +200,7 @@ const leastWaitMs = 2;
 /** How often it is looked how much of the time writing takes. */
 const periodMs = 50;
 /** The share of the time that writing may take before anything waits for it to take less, and at which all wait the whole window. */
-const [calm, busy] = [0.4, 0.5];
+const [calm, busy] = [0.5, 0.6];
 
 /** The order in which the outlets of a node write: who has waited longest is next, so that no frame waits longer than others. */
 export class FanOut {
@@ -209,7 +210,10 @@ export class FanOut {
   #head: Outlet | undefined;
   #last: Outlet | undefined;
   #first: Batch | undefined;
+  #scheduled = false;
+  /** When it was looked at last, in whole milliseconds. */
   #clock = 0;
+  /** How long what is due waits for others at present. */
   #waitMs = 0;
   #writingMs = 0;
   #periodBegan = 0;
@@ -226,49 +230,54 @@ export class FanOut {
   }
 
   schedule(outlet: Outlet): void {
-    if (this.#last === undefined) {
+    // It may have been flushed before its turn, which is still to come.
+    if (outlet.dueMs !== undefined) return;
+    if (!this.#scheduled) {
+      this.#scheduled = true;
       this.#clock = Math.round(this.#now());
-      this.#head = outlet;
-      setImmediate(() => this.#slice());
-    } else {
-      this.#last.next = outlet;
+      process.nextTick(() => this.#slice());
     }
-    this.#last = outlet;
     outlet.dueMs = this.#clock;
+    if (this.#last === undefined) this.#head = outlet;
+    else this.#last.next = outlet;
+    this.#last = outlet;
   }
 
   #slice(): void {
     const began = this.#now();
     const until = began - this.#waitMs + leastWaitMs;
-    let outlet = this.#head;
-    for (
-      let left = outletsPerSlice;
-      left > 0 && outlet !== undefined && outlet.dueMs <= until;
-      left--
-    ) {
-      const { next }: Outlet = outlet;
-      outlet.next = undefined;
-      outlet.flush();
-      outlet = next;
+    for (let left = outletsPerSlice; left > 0 && (this.#head?.dueMs ?? Infinity) <= until; left--) {
+      this.#takeHead()?.flush();
     }
-    this.#head = outlet;
     const now = this.#now();
     this.#clock = Math.round(now);
     this.#writingMs += now - began;
     if (now - this.#periodBegan > periodMs) this.#adapt(now);
-    if (outlet === undefined) {
-      this.#last = undefined;
+    if (this.#head?.dueMs === undefined) {
+      this.#scheduled = false;
       this.#first = undefined;
       return;
     }
-    const waitMs = outlet.dueMs + this.#waitMs - now;
+    const waitMs = this.#head.dueMs + this.#waitMs - now;
     if (waitMs < leastWaitMs) setImmediate(() => this.#slice());
     else setTimeout(() => this.#slice(), waitMs);
   }
 
+  #takeHead(): Outlet | undefined {
+    const head = this.#head;
+    if (head === undefined) return;
+    this.#head = head.next;
+    if (head.next === undefined) this.#last = undefined;
+    head.next = undefined;
+    head.dueMs = undefined;
+    return head;
+  }
+
+  /** Up at once and down slowly: waiting itself makes writing take less. */
   #adapt(now: number): void {
     const share = this.#writingMs / (now - this.#periodBegan);
-    this.#waitMs = this.#windowMs * Math.min(Math.max((share - calm) / (busy - calm), 0), 1);
+    const wanted = this.#windowMs * Math.min(Math.max((share - calm) / (busy - calm), 0), 1);
+    this.#waitMs = Math.max(wanted, this.#waitMs * 0.9);
     this.#periodBegan = now;
     this.#writingMs = 0;
   }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import process from "node:process";
 import { mock } from "node:test";
 import fc from "fast-check";
 import {
@@ -114,6 +115,10 @@ function frame(packet: string): Frame {
 
 function turn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve));
+}
+
+function endOfTurn(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
 }
 
 type Step =
@@ -313,41 +318,87 @@ Deno.test("FanOut writes the frames of a turn in one piece, which sockets that a
   assert.deepEqual(batches[0]?.packets(), [one, two, three]);
 });
 
-Deno.test("FanOut gathers for as long as its last round took, up to the window, and not when it is idle", () => {
+Deno.test("FanOut writes at the end of the turn when it is quiet", async () => {
+  const socket = new TestSocket(new FanOut({ windowMs: 20 }));
+  socket.outlet.push(frame("first"));
+  socket.outlet.push(frame("second"));
+  assert.equal(socket.writes, 0);
+  await endOfTurn();
+  assert.deepEqual(socket.frames, ["first", "second"]);
+  assert.equal(socket.writes, 1);
+});
+
+Deno.test("FanOut writes first to whoever has been due for longest, also when one has been written to meanwhile", async () => {
+  const pushes = fc.array(fc.nat({ max: 29 }), { maxLength: 100, size: "max" });
+  await fc.assert(fc.asyncProperty(pushes, async (order) => {
+    const fanOut = new FanOut({ windowMs: 0 });
+    const written: number[] = [];
+    const sockets = Array.from({ length: 30 }, (_, at) => {
+      const socket = new TestSocket(fanOut);
+      const write = socket.write.bind(socket);
+      socket.write = (batch) => {
+        written.push(at);
+        write(batch);
+      };
+      return socket;
+    });
+    for (const at of order) sockets[at]?.outlet.push(frame(`${at}`));
+    for (let i = 0; i < 10; i++) await turn();
+    assert.deepEqual(written, [...new Set(order)]);
+  }));
+});
+
+Deno.test("FanOut lets frames wait for others while writing takes most of the time, none longer than the window, and not when it is quiet", async () => {
   mock.timers.enable({ apis: ["setTimeout", "setImmediate"] });
   try {
+    const windowMs = 20;
+    const rounds = { everyMs: 10, sockets: 100 };
     let now = 0;
-    const fanOut = new FanOut({ windowMs: 20, now: () => now });
-    const socket = new TestSocket(fanOut);
-    const write = socket.write.bind(socket);
-    let writingMs = 8;
-    socket.write = (batch) => {
-      now += writingMs;
-      write(batch);
-    };
-    socket.outlet.push(frame("first"));
-    mock.timers.tick(0);
-    assert.deepEqual(socket.frames, ["first"], "idle: at the end of the turn");
-
-    socket.outlet.push(frame("second"));
-    mock.timers.tick(7);
-    socket.outlet.push(frame("third"));
-    assert.deepEqual(socket.frames, ["first"], "writing took 8 ms: 8 ms are left to others");
-    writingMs = 1000;
-    mock.timers.tick(1);
-    assert.deepEqual(socket.frames, ["first", "second", "third"]);
-    assert.equal(socket.writes, 2);
-
-    socket.outlet.push(frame("fourth"));
-    mock.timers.tick(19);
-    assert.equal(socket.writes, 2);
-    mock.timers.tick(1);
-    assert.equal(socket.writes, 3, "writing took a second: 20 ms at most");
-
-    now += 1000;
-    socket.outlet.push(frame("fifth"));
-    mock.timers.tick(0);
-    assert.equal(socket.writes, 4, "idle again");
+    let ticked = 0;
+    let writeMs = 0;
+    const fanOut = new FanOut({ windowMs, now: () => now });
+    const waits: number[] = [];
+    const sockets = Array.from({ length: rounds.sockets }, () => {
+      const socket = new TestSocket(fanOut);
+      socket.write = (batch) => {
+        socket.writes++;
+        now += writeMs;
+        for (const packet of batch.packets()) waits.push(now - Number(packet.text));
+      };
+      return socket;
+    });
+    /** What is due every 10 ms to all of them, for a second. */
+    async function send(each: { readonly writeMs: number }) {
+      writeMs = each.writeMs;
+      waits.length = 0;
+      for (const socket of sockets) socket.writes = 0;
+      const began = now;
+      for (let sent = 0; now < began + 1000;) {
+        for (; sent * rounds.everyMs <= now - began; sent++) {
+          const one = frame(`${now}`);
+          for (const { outlet } of sockets) outlet.push(one);
+        }
+        await endOfTurn();
+        now++;
+        const passed = Math.floor(now) - ticked;
+        ticked += passed;
+        mock.timers.tick(passed);
+      }
+      const writes = sockets.reduce((sum, socket) => sum + socket.writes, 0);
+      return { perWrite: waits.length / writes, longestMs: Math.max(...waits) };
+    }
+    async function sendQuietly() {
+      const { perWrite, longestMs } = await send({ writeMs: 0.01 });
+      assert.equal(perWrite, 1);
+      assert.ok(longestMs < rounds.everyMs, `${longestMs} ms`);
+    }
+    await sendQuietly();
+    const roundMs = rounds.sockets * 0.08;
+    const busy = await send({ writeMs: 0.08 });
+    assert.ok(busy.perWrite > 1.5, `${busy.perWrite} frames a write`);
+    assert.ok(busy.longestMs < windowMs + 2 * roundMs, `${busy.longestMs} ms`);
+    await send({ writeMs: 0.01 });
+    await sendQuietly();
   } finally {
     mock.timers.reset();
   }
