@@ -368,7 +368,7 @@ Deno.test("FanOut lets frames wait for others while writing takes most of the ti
       return socket;
     });
     /** What is due every 10 ms to all of them, for a second. */
-    async function send(each: { readonly writeMs: number }) {
+    const send = async (each: { readonly writeMs: number }) => {
       writeMs = each.writeMs;
       waits.length = 0;
       for (const socket of sockets) socket.writes = 0;
@@ -386,12 +386,12 @@ Deno.test("FanOut lets frames wait for others while writing takes most of the ti
       }
       const writes = sockets.reduce((sum, socket) => sum + socket.writes, 0);
       return { perWrite: waits.length / writes, longestMs: Math.max(...waits) };
-    }
-    async function sendQuietly() {
+    };
+    const sendQuietly = async () => {
       const { perWrite, longestMs } = await send({ writeMs: 0.01 });
       assert.equal(perWrite, 1);
       assert.ok(longestMs < rounds.everyMs, `${longestMs} ms`);
-    }
+    };
     await sendQuietly();
     const roundMs = rounds.sockets * 0.08;
     const busy = await send({ writeMs: 0.08 });
