@@ -28,19 +28,20 @@ interface Log {
  */
 class Kept {
   readonly #size: number;
+  /** The seq whose place is the first. */
+  readonly #first: number;
   readonly #bodies: string[] = [];
   readonly #keptUntil: number[] = [];
-  #firstEver: number | undefined;
   #count = 0;
   #last = 0;
 
-  constructor(size: number) {
+  constructor(size: number, first: number) {
     this.#size = size;
+    this.#first = first;
   }
 
   /** `seq` follows on the one before. */
   add(seq: number, body: string, keptUntil: number): void {
-    this.#firstEver ??= seq;
     const at = this.#at(seq);
     this.#bodies[at] = body;
     this.#keptUntil[at] = keptUntil;
@@ -73,7 +74,7 @@ class Kept {
   }
 
   #at(seq: number): number {
-    return (seq - (this.#firstEver ?? seq)) % this.#size;
+    return (seq - this.#first) % this.#size;
   }
 }
 
@@ -140,7 +141,7 @@ export class MemoryBus {
       log.accepted.set(idempotencyKey, { accepted, keptUntil });
     }
     if (this.#limits.size > 0) {
-      (log.kept ??= new Kept(this.#limits.size)).add(seq, body, keptUntil);
+      (log.kept ??= new Kept(this.#limits.size, seq)).add(seq, body, keptUntil);
     }
     for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
     return accepted;

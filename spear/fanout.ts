@@ -1,7 +1,7 @@
 /**
  * From one message to the bytes of many sockets. A frame is encoded once. Frames that are due on a socket together leave
- * in one write, and sockets that are due the same frames share the bytes of that write. When little happens a frame
- * leaves at the end of the turn; the longer a round of writes takes, the longer the next one gathers, up to a window.
+ * in one write, and sockets that are due the same frames share the bytes of that write. When little happens a frame leaves
+ * at the end of the turn; while writing takes much of the time, frames wait for others, up to a window.
  */
 import { Buffer } from "node:buffer";
 import process from "node:process";

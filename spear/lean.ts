@@ -125,9 +125,8 @@ function pack(emitter: EventEmitter): void {
   for (const name in has._events) {
     const listeners = has._events[name];
     if (listeners === undefined) continue;
-    const ends = name === "close" || name === "error";
-    if (Array.isArray(listeners)) packed[name] = listeners.map(ends ? unwrapped : same);
-    else packed[name] = ends ? unwrapped(listeners) : listeners;
+    const kept = name === "close" || name === "error" ? unwrapped : same;
+    packed[name] = Array.isArray(listeners) ? listeners.map(kept) : kept(listeners);
   }
   has._events = packed;
 }
