@@ -71,7 +71,7 @@ export interface WorkerResult extends WorkerCount {
   readonly lost: number;
 }
 
-/** How often senders look what is due, milliseconds; on average half of it, and no more, is between two bursts. */
+/** The least between two bursts of what is due, milliseconds. */
 const tickMs = 1;
 
 /** Before the microseconds in a message, and how many digits they have. */
@@ -131,7 +131,8 @@ class LoadWorker {
     for (let sent = 0; sent < due;) {
       const dueNow = Math.floor((performance.now() - began) * perSecond / 1000) + 1;
       for (; sent < Math.min(dueNow, due); sent++) this.#message();
-      if (sent < due) await pause(tickMs);
+      const nextMs = began + sent * 1000 / perSecond;
+      if (sent < due) await pause(Math.max(Math.ceil(nextMs - performance.now()), tickMs));
     }
   }
 
