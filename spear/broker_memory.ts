@@ -9,73 +9,18 @@ import {
   NotAcceptedError,
   type Publication,
 } from "./broker.ts";
+import { HistoryRing } from "./history_ring.ts";
 import type { Position, Target } from "./wire.ts";
 
 interface Log {
   epoch: string;
   seq: number;
   /** From the first message on. */
-  kept: Kept | undefined;
+  kept: HistoryRing | undefined;
   readonly listeners: Set<BrokerSink>;
   /** Sends by idempotency key, oldest first; from the first on. */
   accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }> | undefined;
   usedAt: number;
-}
-
-/**
- * The latest messages of one epoch of a target, in a ring. Of each there is no object but its body: the garbage collector has to
- * walk over all that is kept.
- */
-class Kept {
-  readonly #size: number;
-  /** The seq whose place is the first. */
-  readonly #first: number;
-  readonly #bodies: string[] = [];
-  readonly #keptUntil: number[] = [];
-  #count = 0;
-  #last = 0;
-
-  constructor(size: number, first: number) {
-    this.#size = size;
-    this.#first = first;
-  }
-
-  /** `seq` follows on the one before. */
-  add(seq: number, body: string, keptUntil: number): void {
-    const at = this.#at(seq);
-    this.#bodies[at] = body;
-    this.#keptUntil[at] = keptUntil;
-    this.#count = Math.min(this.#count + 1, this.#size);
-    this.#last = seq;
-  }
-
-  /** Those after `from` up to `end` that are not too old, ascending. */
-  between(
-    from: number,
-    end: number,
-    now: number,
-  ): { readonly seq: number; readonly body: string }[] {
-    const found = [];
-    for (let seq = Math.max(from, this.#last - this.#count) + 1; seq <= end; seq++) {
-      const at = this.#at(seq);
-      if ((this.#keptUntil[at] ?? 0) > now) found.push({ seq, body: this.#bodies[at] ?? "" });
-    }
-    return found;
-  }
-
-  /** Lets go of what is too old. @returns how many are left */
-  dropBefore(now: number): number {
-    for (; this.#count > 0; this.#count--) {
-      const at = this.#at(this.#last - this.#count + 1);
-      if ((this.#keptUntil[at] ?? 0) > now) break;
-      this.#bodies[at] = "";
-    }
-    return this.#count;
-  }
-
-  #at(seq: number): number {
-    return (seq - this.#first) % this.#size;
-  }
 }
 
 const sweepEveryMs = 10_000;
@@ -141,7 +86,7 @@ export class MemoryBus {
       log.accepted.set(idempotencyKey, { accepted, keptUntil });
     }
     if (this.#limits.size > 0) {
-      (log.kept ??= new Kept(this.#limits.size, seq)).add(seq, body, keptUntil);
+      (log.kept ??= new HistoryRing(this.#limits.size, seq)).add(seq, body, keptUntil);
     }
     for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
     return accepted;
