@@ -200,7 +200,7 @@ const leastWaitMs = 2;
 /** How often it is looked how much of the time writing takes. */
 const periodMs = 50;
 /** The share of the time that writing may take before anything waits for it to take less, and at which all wait the whole window. */
-const [calm, busy] = [0.5, 0.6];
+const [calm, busy] = [0.4, 0.55];
 
 /** The order in which the outlets of a node write: who has waited longest is next, so that no frame waits longer than others. */
 export class FanOut {

@@ -1,44 +1,46 @@
 /** What is kept of one epoch of a target, in memory. */
 import { Buffer } from "node:buffer";
 
-/** With which the bytes of a target begin. */
-const leastBytes = 256;
+/** A run of bytes; positions are counted from the first byte ever kept. */
+interface Segment {
+  readonly begin: number;
+  readonly bytes: Buffer;
+}
+
+/** A target begins with few bytes; each segment is as long as all before it, up to the greatest. */
+const [leastBytes, mostBytes] = [256, 16_384];
 
 /**
- * The latest messages of one epoch of a target, in a ring, and their bodies in a ring of bytes: on the heap the garbage collector
- * would walk over all that is kept, and would be called the sooner.
+ * The latest messages in a ring, and their bodies in segments of bytes: on the heap the garbage collector would walk over all that
+ * is kept, and would be called the sooner.
  */
 export class HistoryRing {
   readonly #size: number;
   /** The seq whose place is the first. */
   readonly #first: number;
   readonly #keptUntil: number[] = [];
-  /** Where each body begins and where it ends, as if all bytes were kept; its place is the rest of the division by the capacity. */
+  /** The position of each body, which ends where the next one begins. */
   readonly #begin: number[] = [];
-  readonly #end: number[] = [];
-  #bytes = Buffer.allocUnsafeSlow(leastBytes);
+  readonly #segments: Segment[] = [];
+  /** Of a segment that is no longer needed. */
+  #spare: Buffer | undefined;
+  #end = 0;
   #count = 0;
-  #last = 0;
+  #last: number;
 
   constructor(size: number, first: number) {
     this.#size = size;
     this.#first = first;
+    this.#last = first - 1;
   }
 
   /** `seq` follows on the one before. */
   add(seq: number, body: string, keptUntil: number): void {
-    if (this.#count === this.#size) this.#count--;
-    const length = Buffer.byteLength(body);
-    let begin = this.#place(length);
-    if (begin === undefined) {
-      this.#grow(length);
-      begin = this.#place(length) ?? 0;
-    }
+    if (this.#count === this.#size) this.#dropOldest();
     const at = this.#at(seq);
-    this.#bytes.write(body, begin % this.#bytes.length);
-    this.#begin[at] = begin;
-    this.#end[at] = begin + length;
+    this.#begin[at] = this.#end;
     this.#keptUntil[at] = keptUntil;
+    this.#append(body);
     this.#last = seq;
     this.#count++;
   }
@@ -50,20 +52,15 @@ export class HistoryRing {
     now: number,
   ): { readonly seq: number; readonly body: string }[] {
     const found = [];
-    for (let seq = Math.max(from, this.#last - this.#count) + 1; seq <= end; seq++) {
-      const at = this.#at(seq);
-      if ((this.#keptUntil[at] ?? 0) > now) {
-        found.push({ seq, body: this.#bodyAt(at).toString("utf8") });
-      }
+    for (let seq = Math.max(from + 1, this.#oldest); seq <= end; seq++) {
+      if (this.#keptUntilOf(seq) > now) found.push({ seq, body: this.#bodyOf(seq) });
     }
     return found;
   }
 
   /** Lets go of what is too old. @returns how many are left */
   dropBefore(now: number): number {
-    for (; this.#count > 0; this.#count--) {
-      if ((this.#keptUntil[this.#at(this.#oldest)] ?? 0) > now) break;
-    }
+    while (this.#count > 0 && this.#keptUntilOf(this.#oldest) <= now) this.#dropOldest();
     return this.#count;
   }
 
@@ -71,32 +68,49 @@ export class HistoryRing {
     return this.#last - this.#count + 1;
   }
 
-  /** Where so many bytes follow on the newest body in one piece; undefined: there is no room. */
-  #place(length: number): number | undefined {
-    const capacity = this.#bytes.length;
-    const end = this.#count === 0 ? 0 : this.#end[this.#at(this.#last)] ?? 0;
-    const begin = end % capacity + length <= capacity ? end : Math.ceil(end / capacity) * capacity;
-    const oldest = this.#count === 0 ? begin : this.#begin[this.#at(this.#oldest)] ?? 0;
-    return begin + length - oldest <= capacity ? begin : undefined;
-  }
-
-  /** Makes room for twice as much, or for `length` more bytes. */
-  #grow(length: number): void {
-    const needed = Math.max(2 * this.#bytes.length, this.#bytes.length + length);
-    const bytes = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(needed)));
-    let end = 0;
-    for (let seq = this.#oldest; seq <= this.#last && this.#count > 0; seq++) {
-      const at = this.#at(seq);
-      const copied = this.#bodyAt(at).copy(bytes, end);
-      this.#begin[at] = end;
-      this.#end[at] = end += copied;
+  #dropOldest(): void {
+    this.#count--;
+    const begin = this.#beginOf(this.#oldest);
+    // Nothing that is left lies in the first one.
+    while ((this.#segments[1]?.begin ?? Infinity) <= begin) {
+      this.#spare = this.#segments.shift()?.bytes;
     }
-    this.#bytes = bytes;
   }
 
-  #bodyAt(at: number): Buffer {
-    const begin = (this.#begin[at] ?? 0) % this.#bytes.length;
-    return this.#bytes.subarray(begin, begin + (this.#end[at] ?? 0) - (this.#begin[at] ?? 0));
+  #append(body: string): void {
+    const length = Buffer.byteLength(body);
+    let segment = this.#segments.at(-1);
+    if (segment === undefined || this.#end + length > segment.begin + segment.bytes.length) {
+      segment = { begin: this.#end, bytes: this.#room(length) };
+      this.#segments.push(segment);
+    }
+    segment.bytes.write(body, this.#end - segment.begin);
+    this.#end += length;
+  }
+
+  #room(length: number): Buffer {
+    const spare = this.#spare;
+    if (spare === undefined || spare.length < length) {
+      const usual = Math.min(Math.max(this.#end, leastBytes), mostBytes);
+      return Buffer.allocUnsafeSlow(Math.max(usual, length));
+    }
+    this.#spare = undefined;
+    return spare;
+  }
+
+  #bodyOf(seq: number): string {
+    const [begin, end] = [this.#beginOf(seq), this.#beginOf(seq + 1)];
+    const segment = this.#segments.findLast((segment) => segment.begin <= begin);
+    return segment?.bytes.toString("utf8", begin - segment.begin, end - segment.begin) ?? "";
+  }
+
+  /** Also of the one that will be next. */
+  #beginOf(seq: number): number {
+    return seq > this.#last ? this.#end : this.#begin[this.#at(seq)] ?? 0;
+  }
+
+  #keptUntilOf(seq: number): number {
+    return this.#keptUntil[this.#at(seq)] ?? 0;
   }
 
   #at(seq: number): number {
