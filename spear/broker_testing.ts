@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { waitFor } from "@gru/shared/testing";
 import type { Accepted, Broker, BrokerSink, HistoryLimits } from "./broker.ts";
-import type { Frame } from "./fanout.ts";
+import type { Frame } from "./packets.ts";
 import { Hub, type Member } from "./hub.ts";
 import type { Position, Target } from "./wire.ts";
 

@@ -1,79 +1,10 @@
 /**
- * From one message to the bytes of many sockets. A frame is encoded once. Frames that are due on a socket together leave
- * in one write, and sockets that are due the same frames share the bytes of that write. When little happens a frame leaves
- * at the end of the turn; while writing takes much of the time, frames wait for others, up to a window.
+ * The order in which sockets are written to. Packets that are due on a socket together leave in one write, and sockets that are
+ * due the same ones share the bytes of that write. When little happens a packet leaves at the end of the turn; while writing
+ * takes much of the time, packets wait for others, up to a window.
  */
-import { Buffer } from "node:buffer";
 import process from "node:process";
-import type { Target } from "./wire.ts";
-
-/** A socket.io packet without attachments, encoded once. */
-export class Packet {
-  readonly text: string;
-  #bytes: Buffer | undefined;
-
-  constructor(text: string) {
-    this.text = text;
-  }
-
-  /** As an Engine.IO message in a WebSocket frame. */
-  get bytes(): Buffer {
-    return this.#bytes ??= webSocketFrame(`4${this.text}`);
-  }
-}
-
-/** One message of one target, as it goes to every member. */
-export class Frame extends Packet {
-  readonly target: Target;
-  readonly epoch: string;
-  readonly seq: number;
-
-  constructor(target: Target, epoch: string, seq: number, text: string) {
-    super(text);
-    this.target = target;
-    this.epoch = epoch;
-    this.seq = seq;
-  }
-}
-
-/** A sequence of packets that are due together: a path in a tree that all sockets of a round share. */
-export class Batch {
-  readonly #before: Batch | undefined;
-  readonly last: Packet;
-  readonly bytesLength: number;
-  readonly #count: number;
-  #joined: Buffer | undefined;
-  #next: Batch | undefined;
-
-  constructor(before: Batch | undefined, last: Packet) {
-    this.#before = before;
-    this.last = last;
-    this.bytesLength = (before?.bytesLength ?? 0) + last.bytes.length;
-    this.#count = (before === undefined ? 0 : before.#count) + 1;
-  }
-
-  /** This sequence and one packet more; the same object for all who add the same one. */
-  with(packet: Packet): Batch {
-    if (this.#next?.last !== packet) this.#next = new Batch(this, packet);
-    return this.#next;
-  }
-
-  /** Oldest first. */
-  packets(): Packet[] {
-    const packets = new Array<Packet>(this.#count);
-    let at: Batch | undefined = this as Batch;
-    for (let i = this.#count - 1; at !== undefined; i--, at = at.#before) packets[i] = at.last;
-    return packets;
-  }
-
-  /** All packets in one piece. */
-  get joined(): Buffer {
-    if (this.#joined !== undefined) return this.#joined;
-    return this.#joined = this.#count === 1
-      ? this.last.bytes
-      : Buffer.concat(this.packets().map(({ bytes }) => bytes), this.bytesLength);
-  }
-}
+import { Batch, Frame, type Packet } from "./packets.ts";
 
 /** What fan-out needs of a socket. */
 export interface Sink {
@@ -285,23 +216,4 @@ export class FanOut {
 
 function bytesOf(packets: readonly Packet[]): number {
   return packets.reduce((sum, { bytes }) => sum + bytes.length, 0);
-}
-
-/** A text frame of a server, unmasked (RFC 6455, 5.2). */
-export function webSocketFrame(text: string): Buffer {
-  const length = Buffer.byteLength(text);
-  const header = length < 126 ? 2 : length < 65_536 ? 4 : 10;
-  const frame = Buffer.allocUnsafe(header + length);
-  frame[0] = 0x81;
-  if (header === 2) {
-    frame[1] = length;
-  } else if (header === 4) {
-    frame[1] = 126;
-    frame.writeUInt16BE(length, 2);
-  } else {
-    frame[1] = 127;
-    frame.writeBigUInt64BE(BigInt(length), 2);
-  }
-  frame.write(text, header);
-  return frame;
 }

@@ -3,15 +3,8 @@ import { Buffer } from "node:buffer";
 import process from "node:process";
 import { mock } from "node:test";
 import fc from "fast-check";
-import {
-  type Batch,
-  FanOut,
-  Frame,
-  Outlet,
-  Packet,
-  type Sink,
-  type SlowConsumer,
-} from "./fanout.ts";
+import { FanOut, Outlet, type Sink, type SlowConsumer } from "./fanout.ts";
+import { type Batch, Frame, Packet } from "./packets.ts";
 
 const patient: SlowConsumer = { waitingBytes: Infinity, policy: "disconnect" };
 

@@ -1,21 +1,15 @@
-/** The door for clients: socket.io, old protocol and new, on one port. The only file that knows socket.io. */
-import type { Socket as TcpSocket } from "node:net";
+/**
+ * The door for clients: socket.io, old protocol and new, on one port. The only file that imports its code; its insides are known to
+ * `connection.ts`, `heartbeat.ts` and `lean.ts`, too.
+ */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Server, type ServerOptions, type Socket } from "socket.io";
-import {
-  type Batch,
-  type FanOut,
-  type Frame,
-  Outlet,
-  Packet,
-  type Sink,
-  type SlowConsumer,
-  webSocketFrame,
-} from "./fanout.ts";
+import { lastWordsMs, ping, SocketConnection } from "./connection.ts";
+import type { FanOut, SlowConsumer } from "./fanout.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { forgetResponse, LeanWebSocketServer, NoRooms, Question, slim } from "./lean.ts";
-import { type CloseReason, type Connection, Session, type SessionContext } from "./session.ts";
-import { closeCode, missedEvent, type Result } from "./wire.ts";
+import { type CloseReason, Session, type SessionContext } from "./session.ts";
+import { closeCode } from "./wire.ts";
 
 export interface GatewayOptions {
   readonly host: string;
@@ -202,146 +196,6 @@ const unauthenticated: CloseReason = {
   code: closeCode.unauthenticated,
   text: "not authenticated in time",
 };
-const slowConsumer: CloseReason = { code: closeCode.slowConsumer, text: "slow consumer" };
-
-/** How long a client that was cut off has to read why. */
-const lastWordsMs = 1000;
-
-class SocketConnection implements Connection, Sink {
-  readonly #socket: Socket;
-  /** `socket.conn` goes through three getters. */
-  readonly #conn: Socket["conn"];
-  readonly #outlet: Outlet;
-  /** The TCP socket took what was written last, but no more until it drains. */
-  #full = false;
-
-  constructor(socket: Socket, { fanOut, slow }: GatewayOptions) {
-    this.#socket = socket;
-    this.#conn = socket.conn;
-    this.#outlet = new Outlet(fanOut, this, slow);
-  }
-
-  send(frame: Frame): void {
-    this.#outlet.push(frame);
-  }
-
-  emit(event: string, argument: object): void {
-    this.#outlet.push(new Packet(`2${JSON.stringify([event, argument])}`));
-  }
-
-  answer({ id }: Question, result: Result): void {
-    this.#outlet.push(new Packet(`3${id}${JSON.stringify([result])}`));
-  }
-
-  close(reason?: CloseReason): void {
-    if (reason !== undefined) return this.#end(reason);
-    this.#outlet.flushNow();
-    this.#socket.disconnect(true);
-  }
-
-  ended(): void {
-    this.#outlet.close();
-  }
-
-  get writable(): boolean {
-    return !this.#full && this.#conn.transport.writable;
-  }
-
-  write(batch: Batch): void {
-    const conn = this.#conn;
-    const tcp = tcpOf(conn);
-    if (tcp !== undefined && isFree(conn)) {
-      if (tcp.write(batch.joined)) return;
-      this.#full = true;
-      tcp.once("drain", () => this.#full = false);
-    } else if (conn.transport.name !== "websocket") {
-      for (const { text } of batch.packets()) conn.write(text, { compress: false });
-    } else {
-      // Engine.IO takes an encoded frame for each packet, and does not mind that this is several.
-      conn.write(
-        "",
-        { compress: false, wsPreEncodedFrame: [batch.joined] } as { compress: boolean },
-      );
-    }
-  }
-
-  whenWritable(callback: () => void): void {
-    const conn = this.#conn;
-    const { transport } = conn;
-    const tcp = transport.writable ? tcpOf(conn) : undefined;
-    const ready = () => {
-      tcp?.off("drain", ready);
-      transport.off("ready", ready);
-      conn.off("upgrade", ready);
-      callback();
-    };
-    if (tcp !== undefined) {
-      tcp.on("drain", ready);
-      return;
-    }
-    transport.on("ready", ready);
-    conn.on("upgrade", ready);
-  }
-
-  dropped(frames: readonly Frame[]): void {
-    const first = new Map<string, Frame>();
-    const last = new Map<string, number>();
-    for (const frame of frames) {
-      const key = `${frame.target} ${frame.epoch}`;
-      first.getOrInsertComputed(key, () => frame);
-      last.set(key, frame.seq);
-    }
-    for (const [key, { target, epoch, seq }] of first) {
-      this.emit("missed", missedEvent(target, epoch, seq, last.get(key) ?? seq));
-    }
-  }
-
-  cutOff(): void {
-    this.#end(slowConsumer);
-  }
-
-  /** At once and with a code: what waits might never leave. */
-  #end({ code, text }: CloseReason): void {
-    const conn = this.#conn;
-    const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
-    socket?.close(code, text);
-    conn.close(true);
-    if (socket === undefined) return;
-    const timer = setTimeout(() => socket.terminate(), lastWordsMs);
-    socket.once("close", () => clearTimeout(timer));
-  }
-}
-
-/** Of a WebSocket, not of polling. */
-function tcpOf(conn: Socket["conn"]): TcpSocket | undefined {
-  const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
-  return socket?._socket ?? undefined;
-}
-
-/**
- * Frames may go to the TCP socket: through Engine.IO and `ws` they take 40 % longer. Not where Engine.IO has packets waiting, which
- * they must not overtake.
- */
-function isFree(conn: Socket["conn"]): boolean {
-  return conn.transport.writable && conn.readyState === "open";
-}
-
-const pingFrame = webSocketFrame("2");
-
-function ping(socket: object): void {
-  const conn = socket as Socket["conn"];
-  const tcp = tcpOf(conn);
-  if (tcp !== undefined && isFree(conn)) tcp.write(pingFrame);
-  else (conn as unknown as { sendPacket(type: "ping"): void }).sendPacket("ping");
-}
-
-interface WebSocketOfEngine {
-  /** `ws` writes to it at once, as compression is off. */
-  readonly _socket: TcpSocket | null;
-  close(code: number, reason: string): void;
-  terminate(): void;
-  once(event: "close", listener: () => void): void;
-}
 
 function welcome(request: IncomingMessage, response: ServerResponse): void {
   // Engine.IO answers its own path; what comes here is a person or a probe.

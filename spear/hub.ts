@@ -5,7 +5,7 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { type Broker, type BrokerSink, type Entry, NotAcceptedError } from "./broker.ts";
-import { Frame } from "./fanout.ts";
+import { Frame } from "./packets.ts";
 import { encodePacket, type Position, type Target } from "./wire.ts";
 
 /** What the hub knows of whoever joins. */

@@ -1,0 +1,90 @@
+/** What is sent to clients, encoded once for all who get it. */
+import { Buffer } from "node:buffer";
+import type { Target } from "./wire.ts";
+
+/** A socket.io packet without attachments, encoded once. */
+export class Packet {
+  readonly text: string;
+  #bytes: Buffer | undefined;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+
+  /** As an Engine.IO message in a WebSocket frame. */
+  get bytes(): Buffer {
+    return this.#bytes ??= webSocketFrame(`4${this.text}`);
+  }
+}
+
+/** One message of one target, as it goes to every member. */
+export class Frame extends Packet {
+  readonly target: Target;
+  readonly epoch: string;
+  readonly seq: number;
+
+  constructor(target: Target, epoch: string, seq: number, text: string) {
+    super(text);
+    this.target = target;
+    this.epoch = epoch;
+    this.seq = seq;
+  }
+}
+
+/** A sequence of packets that are due together: a path in a tree that all sockets of a round share. */
+export class Batch {
+  readonly #before: Batch | undefined;
+  readonly last: Packet;
+  readonly bytesLength: number;
+  readonly #count: number;
+  #joined: Buffer | undefined;
+  #next: Batch | undefined;
+
+  constructor(before: Batch | undefined, last: Packet) {
+    this.#before = before;
+    this.last = last;
+    this.bytesLength = (before?.bytesLength ?? 0) + last.bytes.length;
+    this.#count = (before === undefined ? 0 : before.#count) + 1;
+  }
+
+  /** This sequence and one packet more; the same object for all who add the same one. */
+  with(packet: Packet): Batch {
+    if (this.#next?.last !== packet) this.#next = new Batch(this, packet);
+    return this.#next;
+  }
+
+  /** Oldest first. */
+  packets(): Packet[] {
+    const packets = new Array<Packet>(this.#count);
+    let at: Batch | undefined = this as Batch;
+    for (let i = this.#count - 1; at !== undefined; i--, at = at.#before) packets[i] = at.last;
+    return packets;
+  }
+
+  /** All packets in one piece. */
+  get joined(): Buffer {
+    if (this.#joined !== undefined) return this.#joined;
+    return this.#joined = this.#count === 1
+      ? this.last.bytes
+      : Buffer.concat(this.packets().map(({ bytes }) => bytes), this.bytesLength);
+  }
+}
+
+/** A text frame of a server, unmasked (RFC 6455, 5.2). */
+export function webSocketFrame(text: string): Buffer {
+  const length = Buffer.byteLength(text);
+  const header = length < 126 ? 2 : length < 65_536 ? 4 : 10;
+  const frame = Buffer.allocUnsafe(header + length);
+  frame[0] = 0x81;
+  if (header === 2) {
+    frame[1] = length;
+  } else if (header === 4) {
+    frame[1] = 126;
+    frame.writeUInt16BE(length, 2);
+  } else {
+    frame[1] = 127;
+    frame.writeBigUInt64BE(BigInt(length), 2);
+  }
+  frame.write(text, header);
+  return frame;
+}
