@@ -1,7 +1,7 @@
 /**
  * The order in which sockets are written to. Packets that are due on a socket together leave in one write, and sockets that are
- * due the same ones share the bytes of that write. When little happens a packet leaves at the end of the turn; while writing
- * takes much of the time, packets wait for others, up to a window.
+ * due the same ones share the bytes of that write. When little happens a packet leaves at the end of the turn; while the
+ * thread has no time left, packets wait for others, up to a window.
  */
 import process from "node:process";
 import { Batch, Frame, type Packet } from "./packets.ts";
@@ -119,6 +119,8 @@ export interface FanOutOptions {
   readonly windowMs: number;
   /** Milliseconds on a clock that never goes back. */
   readonly now?: () => number;
+  /** Milliseconds of a core that this thread has used. */
+  readonly usedMs?: () => number;
 }
 
 /**
@@ -128,15 +130,19 @@ export interface FanOutOptions {
 const outletsPerSlice = 8;
 /** A timer takes a millisecond or two, however little it is asked to wait. */
 const leastWaitMs = 2;
-/** How often it is looked how much of the time writing takes. */
-const periodMs = 50;
-/** The share of the time that writing may take before anything waits for it to take less, and at which all wait the whole window. */
-const [calm, busy] = [0.4, 0.55];
+/** How often it is looked how busy the thread is; Linux counts what a thread uses in steps of 10 ms. */
+const periodMs = 200;
+/**
+ * The share of a core that the thread may use before anything waits for it to use less, and at which all wait the whole window.
+ * Not the share of the time in which it writes: where others want the core too, a write takes as long as they are let in meanwhile.
+ */
+const [calm, busy] = [0.6, 0.8];
 
 /** The order in which the outlets of a node write: who has waited longest is next, so that no frame waits longer than others. */
 export class FanOut {
   readonly #windowMs: number;
   readonly #now: () => number;
+  readonly #usedMs: () => number;
   /** Those that are due are a list, so that queueing makes no garbage. */
   #head: Outlet | undefined;
   #last: Outlet | undefined;
@@ -146,12 +152,13 @@ export class FanOut {
   #clock = 0;
   /** How long what is due waits for others at present. */
   #waitMs = 0;
-  #writingMs = 0;
-  #periodBegan = 0;
+  #periodBegan = -Infinity;
+  #usedBefore = 0;
 
-  constructor({ windowMs, now = () => performance.now() }: FanOutOptions) {
+  constructor({ windowMs, now = () => performance.now(), usedMs = usedByThread }: FanOutOptions) {
     this.#windowMs = windowMs;
     this.#now = now;
+    this.#usedMs = usedMs;
   }
 
   /** The batch of one packet; shared by all who begin with it. */
@@ -175,14 +182,12 @@ export class FanOut {
   }
 
   #slice(): void {
-    const began = this.#now();
-    const until = began - this.#waitMs + leastWaitMs;
+    const until = this.#now() - this.#waitMs + leastWaitMs;
     for (let left = outletsPerSlice; left > 0 && (this.#head?.dueMs ?? Infinity) <= until; left--) {
       this.#takeHead()?.flush();
     }
     const now = this.#now();
     this.#clock = Math.round(now);
-    this.#writingMs += now - began;
     if (now - this.#periodBegan > periodMs) this.#adapt(now);
     if (this.#head?.dueMs === undefined) {
       this.#scheduled = false;
@@ -204,14 +209,20 @@ export class FanOut {
     return head;
   }
 
-  /** Up at once and down slowly: waiting itself makes writing take less. */
+  /** Up at once and down slowly: waiting itself makes the thread less busy. */
   #adapt(now: number): void {
-    const share = this.#writingMs / (now - this.#periodBegan);
+    const usedMs = this.#usedMs();
+    const share = (usedMs - this.#usedBefore) / (now - this.#periodBegan);
     const wanted = this.#windowMs * Math.min(Math.max((share - calm) / (busy - calm), 0), 1);
-    this.#waitMs = Math.max(wanted, this.#waitMs * 0.9);
+    this.#waitMs = Math.max(wanted, this.#waitMs * 0.7);
     this.#periodBegan = now;
-    this.#writingMs = 0;
+    this.#usedBefore = usedMs;
   }
+}
+
+function usedByThread(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
 }
 
 function bytesOf(packets: readonly Packet[]): number {

@@ -341,28 +341,30 @@ Deno.test("FanOut writes first to whoever has been due for longest", async () =>
   }));
 });
 
-Deno.test("FanOut lets frames wait for others while writing takes most of the time, none longer than the window, and not when it is quiet", async () => {
+Deno.test("FanOut lets frames wait for others while its thread is busy, none longer than the window, and not when it is quiet or only waits for a core", async () => {
   mock.timers.enable({ apis: ["setTimeout", "setImmediate"] });
   try {
     const windowMs = 20;
     const rounds = { everyMs: 10, sockets: 100 };
     let now = 0;
     let ticked = 0;
-    let writeMs = 0;
-    const fanOut = new FanOut({ windowMs, now: () => now });
+    let usedMs = 0;
+    let each = { writeMs: 0, usedMs: 0 };
+    const fanOut = new FanOut({ windowMs, now: () => now, usedMs: () => usedMs });
     const waits: number[] = [];
     const sockets = Array.from({ length: rounds.sockets }, () => {
       const socket = new TestSocket(fanOut);
       socket.write = (batch) => {
         socket.writes++;
-        now += writeMs;
+        now += each.writeMs;
+        usedMs += each.usedMs;
         for (const packet of batch.packets()) waits.push(now - Number(packet.text));
       };
       return socket;
     });
     /** What is due every 10 ms to all of them, for a second. */
-    const send = async (each: { readonly writeMs: number }) => {
-      writeMs = each.writeMs;
+    const send = async (write: typeof each) => {
+      each = write;
       waits.length = 0;
       for (const socket of sockets) socket.writes = 0;
       const began = now;
@@ -380,18 +382,20 @@ Deno.test("FanOut lets frames wait for others while writing takes most of the ti
       const writes = sockets.reduce((sum, socket) => sum + socket.writes, 0);
       return { perWrite: waits.length / writes, longestMs: Math.max(...waits) };
     };
-    const sendQuietly = async () => {
-      const { perWrite, longestMs } = await send({ writeMs: 0.01 });
+    const sendQuietly = async (write: typeof each) => {
+      const { perWrite, longestMs } = await send(write);
       assert.equal(perWrite, 1);
       assert.ok(longestMs < rounds.everyMs, `${longestMs} ms`);
     };
-    await sendQuietly();
-    const roundMs = rounds.sockets * 0.08;
-    const busy = await send({ writeMs: 0.08 });
+    await sendQuietly({ writeMs: 0.01, usedMs: 0.01 });
+    await sendQuietly({ writeMs: 0.08, usedMs: 0.01 });
+    const roundMs = rounds.sockets * 0.095;
+    const busy = await send({ writeMs: 0.095, usedMs: 0.095 });
     assert.ok(busy.perWrite > 1.5, `${busy.perWrite} frames a write`);
     assert.ok(busy.longestMs < windowMs + 2 * roundMs, `${busy.longestMs} ms`);
-    await send({ writeMs: 0.01 });
-    await sendQuietly();
+    await send({ writeMs: 0.01, usedMs: 0.01 });
+    await send({ writeMs: 0.01, usedMs: 0.01 });
+    await sendQuietly({ writeMs: 0.01, usedMs: 0.01 });
   } finally {
     mock.timers.reset();
   }
