@@ -54,6 +54,8 @@ export class Outlet {
       this.#batch = this.#batch.with(packet);
       if (this.#batch.bytesLength > this.#slow.waitingBytes) this.#tooSlow(this.#batch);
     }
+    // What is meant for this client alone has nothing to wait for, and who asked waits for the answer.
+    if (!(packet instanceof Frame)) process.nextTick(flush, this);
   }
 
   /** Writes what is due, if the socket can take it; else when it can. */
@@ -112,6 +114,10 @@ export class Outlet {
     this.close();
     this.#sink.cutOff();
   }
+}
+
+function flush(outlet: Outlet): void {
+  outlet.flush();
 }
 
 export interface FanOutOptions {

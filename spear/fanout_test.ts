@@ -341,7 +341,7 @@ Deno.test("FanOut writes first to whoever has been due for longest", async () =>
   }));
 });
 
-Deno.test("FanOut lets frames wait for others while its thread is busy, none longer than the window, and not when it is quiet or only waits for a core", async () => {
+Deno.test("FanOut lets messages wait for others while its thread is busy, none longer than the window, and not when it is quiet or only waits for a core", async () => {
   mock.timers.enable({ apis: ["setTimeout", "setImmediate"] });
   try {
     const windowMs = 20;
@@ -393,6 +393,11 @@ Deno.test("FanOut lets frames wait for others while its thread is busy, none lon
     const busy = await send({ writeMs: 0.095, usedMs: 0.095 });
     assert.ok(busy.perWrite > 1.5, `${busy.perWrite} frames a write`);
     assert.ok(busy.longestMs < windowMs + 2 * roundMs, `${busy.longestMs} ms`);
+    const [asking] = sockets;
+    const before = asking?.writes ?? 0;
+    asking?.outlet.push(new Packet(`${now}`));
+    await endOfTurn();
+    assert.equal(asking?.writes, before + 1, "an answer waits for nothing");
     await send({ writeMs: 0.01, usedMs: 0.01 });
     await send({ writeMs: 0.01, usedMs: 0.01 });
     await sendQuietly({ writeMs: 0.01, usedMs: 0.01 });
