@@ -57,7 +57,9 @@ export const spearSchema = z.strictObject({
       "beyond waitingBytes: end the connection, or keep the newest and tell what is missing",
     ),
   gatherMs: z.number().min(0).max(100)
-    .describe("under load a message waits so long at most to leave together with others"),
+    .describe(
+      "while the thread is busy a message waits so long at most to leave together with others",
+    ),
   publishMs: z.int().min(100).describe("time within which a message is accepted or refused"),
   drainMs: z.int().min(0).max(3_600_000)
     .describe("time over which the clients of a stopping node move to others"),

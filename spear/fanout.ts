@@ -1,7 +1,7 @@
 /**
  * The order in which sockets are written to. Packets that are due on a socket together leave in one write, and sockets that are
  * due the same ones share the bytes of that write. When little happens a packet leaves at the end of the turn; while the
- * thread has no time left, packets wait for others, up to a window.
+ * thread is busy, messages wait for others, up to a window, and answers do not.
  */
 import process from "node:process";
 import { Batch, Frame, type Packet } from "./packets.ts";
