@@ -145,7 +145,7 @@ const periodMs = 200;
 const [calm, busy] = [0.6, 0.8];
 
 /** The order in which the outlets of a node write: who has waited longest is next, so that no frame waits longer than others. */
-export class FanOut {
+export class FanOut implements Disposable {
   readonly #windowMs: number;
   readonly #now: () => number;
   readonly #usedMs: () => number;
@@ -154,6 +154,7 @@ export class FanOut {
   #last: Outlet | undefined;
   #first: Batch | undefined;
   #scheduled = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   /** When it was looked at last, in whole milliseconds. */
   #clock = 0;
   /** How long what is due waits for others at present. */
@@ -202,7 +203,7 @@ export class FanOut {
     }
     const waitMs = this.#head.dueMs + this.#waitMs - now;
     if (waitMs < leastWaitMs) setImmediate(() => this.#slice());
-    else setTimeout(() => this.#slice(), waitMs);
+    else this.#timer = setTimeout(() => this.#slice(), waitMs);
   }
 
   #takeHead(): Outlet | undefined {
@@ -223,6 +224,12 @@ export class FanOut {
     this.#waitMs = Math.max(wanted, this.#waitMs * 0.7);
     this.#periodBegan = now;
     this.#usedBefore = usedMs;
+  }
+
+  /** What still waits is not written: its connections are closed. */
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#head = this.#last = undefined;
   }
 }
 

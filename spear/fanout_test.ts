@@ -405,3 +405,16 @@ Deno.test("FanOut lets messages wait for others while its thread is busy, none l
     mock.timers.reset();
   }
 });
+
+Deno.test("FanOut leaves no timer behind when messages still wait", async () => {
+  let now = 0;
+  const fanOut = new FanOut({ windowMs: 10_000, now: () => now, usedMs: () => now });
+  const socket = new TestSocket(fanOut);
+  for (const text of ["quiet", "busy", "waits"]) {
+    socket.outlet.push(frame(text));
+    await endOfTurn();
+    now += 300;
+  }
+  assert.equal(socket.writes, 2);
+  fanOut[Symbol.dispose]();
+});

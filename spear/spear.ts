@@ -101,6 +101,7 @@ export async function startSpear(
     door: door(config.auth, node.name),
     used: stack.use(openUsedTokens(config, node)),
   };
+  const fanOut = stack.use(new FanOut({ windowMs: config.gatherMs }));
   const gateway = stack.use(
     await Gateway.open({
       host: config.host,
@@ -110,7 +111,7 @@ export async function startSpear(
       connections: config.limits.connections,
       origins: config.origins,
       slow: { waitingBytes: config.limits.waitingBytes, policy: config.slowConsumer },
-      fanOut: new FanOut({ windowMs: config.gatherMs }),
+      fanOut,
       session: {
         hub,
         broker: publisher,
