@@ -1,6 +1,7 @@
 /** One client's connection: socket.io's socket, and the TCP socket below it for what is written most. */
+import type { Buffer } from "node:buffer";
+import type { EventEmitter } from "node:events";
 import type { Socket as TcpSocket } from "node:net";
-import type { Socket } from "socket.io";
 import { type FanOut, Outlet, type Sink, type SlowConsumer } from "./fanout.ts";
 import type { Question } from "./lean.ts";
 import { type Batch, type Frame, Packet, webSocketFrame } from "./packets.ts";
@@ -12,20 +13,52 @@ const slowConsumer: CloseReason = { code: closeCode.slowConsumer, text: "slow co
 /** How long a client that was cut off has to read why. */
 export const lastWordsMs = 1000;
 
+/** Of socket.io's socket. */
+interface ClientSocket {
+  readonly conn: Engine;
+  disconnect(close: boolean): unknown;
+}
+
+/** Of Engine.IO's socket. */
+interface Engine extends EventEmitter {
+  readonly readyState: string;
+  readonly transport: Transport;
+  write(
+    data: string,
+    options: { readonly compress: boolean; readonly wsPreEncodedFrame?: readonly Buffer[] },
+  ): unknown;
+  close(discard: boolean): void;
+}
+
+interface Transport extends EventEmitter {
+  readonly name: string;
+  readonly writable: boolean;
+  /** Of a WebSocket, not of polling. */
+  readonly socket?: WebSocket;
+}
+
+interface WebSocket {
+  /** `ws` writes to it at once, as compression is off. */
+  readonly _socket: TcpSocket | null;
+  close(code: number, reason: string): void;
+  terminate(): void;
+  once(event: "close", listener: () => void): void;
+}
+
 export interface SocketConnectionOptions {
   readonly fanOut: FanOut;
   readonly slow: SlowConsumer;
 }
 
 export class SocketConnection implements Connection, Sink {
-  readonly #socket: Socket;
+  readonly #socket: ClientSocket;
   /** `socket.conn` goes through three getters. */
-  readonly #conn: Socket["conn"];
+  readonly #conn: Engine;
   readonly #outlet: Outlet;
   /** The TCP socket took what was written last, but no more until it drains. */
   #full = false;
 
-  constructor(socket: Socket, { fanOut, slow }: SocketConnectionOptions) {
+  constructor(socket: ClientSocket, { fanOut, slow }: SocketConnectionOptions) {
     this.#socket = socket;
     this.#conn = socket.conn;
     this.#outlet = new Outlet(fanOut, this, slow);
@@ -68,10 +101,7 @@ export class SocketConnection implements Connection, Sink {
       for (const { text } of batch.packets()) conn.write(text, { compress: false });
     } else {
       // Engine.IO takes an encoded frame for each packet, and does not mind that this is several.
-      conn.write(
-        "",
-        { compress: false, wsPreEncodedFrame: [batch.joined] } as { compress: boolean },
-      );
+      conn.write("", { compress: false, wsPreEncodedFrame: [batch.joined] });
     }
   }
 
@@ -113,7 +143,7 @@ export class SocketConnection implements Connection, Sink {
   /** At once and with a code: what waits might never leave. */
   #end({ code, text }: CloseReason): void {
     const conn = this.#conn;
-    const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
+    const { socket } = conn.transport;
     socket?.close(code, text);
     conn.close(true);
     if (socket === undefined) return;
@@ -122,17 +152,15 @@ export class SocketConnection implements Connection, Sink {
   }
 }
 
-/** Of a WebSocket, not of polling. */
-function tcpOf(conn: Socket["conn"]): TcpSocket | undefined {
-  const { socket } = conn.transport as unknown as { socket?: WebSocketOfEngine };
-  return socket?._socket ?? undefined;
+function tcpOf({ transport }: Engine): TcpSocket | undefined {
+  return transport.socket?._socket ?? undefined;
 }
 
 /**
  * Frames may go to the TCP socket: through Engine.IO and `ws` they take 40 % longer. Not where Engine.IO has packets waiting, which
  * they must not overtake.
  */
-function isFree(conn: Socket["conn"]): boolean {
+function isFree(conn: Engine): boolean {
   return conn.transport.writable && conn.readyState === "open";
 }
 
@@ -140,16 +168,8 @@ const pingFrame = webSocketFrame("2");
 
 /** Sends Engine.IO's packet `ping`. @param socket of Engine.IO */
 export function ping(socket: object): void {
-  const conn = socket as Socket["conn"];
+  const conn = socket as Engine & { sendPacket(type: "ping"): void };
   const tcp = tcpOf(conn);
   if (tcp !== undefined && isFree(conn)) tcp.write(pingFrame);
-  else (conn as unknown as { sendPacket(type: "ping"): void }).sendPacket("ping");
-}
-
-interface WebSocketOfEngine {
-  /** `ws` writes to it at once, as compression is off. */
-  readonly _socket: TcpSocket | null;
-  close(code: number, reason: string): void;
-  terminate(): void;
-  once(event: "close", listener: () => void): void;
+  else conn.sendPacket("ping");
 }
