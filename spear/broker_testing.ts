@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { waitFor } from "@gru/shared/testing";
 import type { Accepted, Broker, BrokerSink, HistoryLimits } from "./broker.ts";
-import type { Frame } from "./packets.ts";
 import { Hub, type Member } from "./hub.ts";
+import type { Frame } from "./packets.ts";
 import type { Position, Target } from "./wire.ts";
 
 export interface BrokerOptions {

@@ -47,15 +47,16 @@ export class Outlet {
 
   push(packet: Packet): void {
     if (this.#closed) return;
+    // What is meant for this client alone has nothing to wait for, and who asked waits for the answer.
+    const isAnswer = !(packet instanceof Frame);
+    if (isAnswer) process.nextTick(flush, this);
     if (this.#batch === undefined) {
-      this.#batch = this.#fanOut.first(packet);
-      if (!this.#blocked) this.#fanOut.schedule(this);
+      this.#batch = isAnswer ? new Batch(undefined, packet) : this.#fanOut.first(packet);
+      if (!isAnswer && !this.#blocked) this.#fanOut.schedule(this);
     } else {
       this.#batch = this.#batch.with(packet);
       if (this.#batch.bytesLength > this.#slow.waitingBytes) this.#tooSlow(this.#batch);
     }
-    // What is meant for this client alone has nothing to wait for, and who asked waits for the answer.
-    if (!(packet instanceof Frame)) process.nextTick(flush, this);
   }
 
   /** Writes what is due, if the socket can take it; else when it can. */

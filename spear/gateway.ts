@@ -4,14 +4,13 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Server, type ServerOptions, type Socket } from "socket.io";
-import { lastWordsMs, ping, SocketConnection } from "./connection.ts";
-import type { FanOut, SlowConsumer } from "./fanout.ts";
+import { lastWordsMs, ping, SocketConnection, type SocketConnectionOptions } from "./connection.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { forgetResponse, LeanWebSocketServer, NoRooms, Question, slim } from "./lean.ts";
 import { type CloseReason, Session, type SessionContext } from "./session.ts";
 import { closeCode } from "./wire.ts";
 
-export interface GatewayOptions {
+export interface GatewayOptions extends SocketConnectionOptions {
   readonly host: string;
   readonly port: number;
   /** A packet of more bytes closes the connection. */
@@ -22,8 +21,6 @@ export interface GatewayOptions {
   readonly connections: number;
   /** The web pages that may connect, e.g. `https://example.org`; `*`: all. Who names no origin is no browser. */
   readonly origins: readonly string[];
-  readonly slow: SlowConsumer;
-  readonly fanOut: FanOut;
   readonly session: SessionContext;
 }
 

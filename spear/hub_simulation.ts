@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Broker, Entry, History, KnownPosition } from "./broker.ts";
-import type { Frame } from "./packets.ts";
 import { Hub, type Join, type Member } from "./hub.ts";
+import type { Frame } from "./packets.ts";
 import type { Position, Target } from "./wire.ts";
 
 const target: Target = "g:1";

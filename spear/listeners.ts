@@ -2,8 +2,8 @@
  * Lets people watch the messages of targets without being members. A listener keeps a bounded number of the newest
  * frames and counts the rest, so that whoever reads slowly, or not at all, costs next to nothing.
  */
-import type { Frame } from "./packets.ts";
 import type { Hub, Member } from "./hub.ts";
+import type { Frame } from "./packets.ts";
 import type { Target } from "./wire.ts";
 
 export interface Heard {

@@ -31,7 +31,7 @@ export class Frame extends Packet {
   }
 }
 
-/** A sequence of packets that are due together: a path in a tree that all sockets of a round share. */
+/** A sequence of packets that are due together: a path in a tree that all sockets share which are due the same ones. */
 export class Batch {
   readonly #before: Batch | undefined;
   readonly last: Packet;

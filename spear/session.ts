@@ -5,9 +5,9 @@ import { RateLimit } from "@gru/shared/rate_limit";
 import type { Admitted } from "./admission.ts";
 import type { Bans } from "./bans.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
-import type { Frame } from "./packets.ts";
 import type { Hub, Join, Member } from "./hub.ts";
 import type { IdSource } from "./ids.ts";
+import type { Frame } from "./packets.ts";
 import type { Presence, PresenceChange } from "./presence.ts";
 import type { Roster } from "./roster.ts";
 import {
