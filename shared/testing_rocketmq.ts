@@ -164,8 +164,9 @@ function java(folder: string, heapMb: number, main: string, ...args: string[]): 
   return new ServerProcess("java", {
     args: [
       ...[`-Xmx${heapMb}m`, "-XX:MaxDirectMemorySize=512m", "-XX:TieredStopAtLevel=1"],
-      // It writes its logs under the home directory.
-      ...[`-Duser.home=${folder}`, "-cp", `${jarsFolder()}/*`, `org.apache.rocketmq.${main}`],
+      // It writes its logs under the home directory, and leaves its keys among the temporary files when it is killed.
+      ...[`-Duser.home=${folder}`, `-Djava.io.tmpdir=${folder}`],
+      ...["-cp", `${jarsFolder()}/*`, `org.apache.rocketmq.${main}`],
       ...args,
     ],
     cwd: folder,
