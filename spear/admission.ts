@@ -50,6 +50,10 @@ export class Admitted {
     this.#resume = resume;
   }
 
+  get userId(): string {
+    return this.#entry.grant.userId;
+  }
+
   /** Unix milliseconds; undefined: never. */
   get rightsUntil(): number | undefined {
     return this.#entry.grant.rightsUntil;

@@ -9,6 +9,7 @@ import {
   NotAcceptedError,
   type Publication,
 } from "./broker.ts";
+import { CompactSet } from "./compact.ts";
 import { HistoryRing } from "./history_ring.ts";
 import type { Position, Target } from "./wire.ts";
 
@@ -17,7 +18,7 @@ interface Log {
   seq: number;
   /** From the first message on. */
   kept: HistoryRing | undefined;
-  readonly listeners: Set<BrokerSink>;
+  readonly listeners: CompactSet<BrokerSink>;
   /** Sends by idempotency key, oldest first; from the first on. */
   accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }> | undefined;
   usedAt: number;
@@ -120,7 +121,7 @@ export class MemoryBus {
       epoch: newEpoch(),
       seq: 0,
       kept: undefined,
-      listeners: new Set<BrokerSink>(),
+      listeners: new CompactSet<BrokerSink>(),
       accepted: undefined,
       usedAt: 0,
     }));
@@ -148,7 +149,8 @@ export class MemoryBus {
 }
 
 function newEpoch(): string {
-  return crypto.randomUUID().slice(0, 13);
+  // One character more, and all 36 would be kept: from 13 on a slice is a view.
+  return crypto.randomUUID().slice(0, 12);
 }
 
 function positionOf(log: Log): Position {

@@ -73,7 +73,9 @@ export class TestNode implements AsyncDisposable {
     options: Partial<BrokerOptions> = {},
   ): Promise<TestNode> {
     const hub = new Hub<Collector>({
-      fanOut: (frame, members) => members.forEach((member) => member.send(frame)),
+      fanOut: (frame, members) => {
+        for (const member of members) member.send(frame);
+      },
       retryMs: 20,
     });
     const arrivals: TestNode["arrivals"] = [];

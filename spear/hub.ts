@@ -5,6 +5,7 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { type Broker, type BrokerSink, type Entry, NotAcceptedError } from "./broker.ts";
+import { CompactSet, type ReadonlyCompactSet } from "./compact.ts";
 import { Frame } from "./packets.ts";
 import { encodePacket, type Position, type Target } from "./wire.ts";
 
@@ -31,13 +32,13 @@ export interface Join {
 
 type Held<M> = ((member: M) => void)[];
 
-interface Topic<M> {
+interface Topic<M extends Member> {
   readonly target: Target;
   epoch: string;
   seq: number;
   /** Epochs that are over, the latest ones. A set of its own from the first on: most topics never have any. */
   past: ReadonlySet<string>;
-  readonly members: Set<M>;
+  readonly members: CompactSet<M>;
   /** See what members see. A set of its own from the first on: most topics never have any. */
   watchers: Set<(frame: Frame) => void> | undefined;
   /** For each member that is still reading history, what is held back for it. */
@@ -54,7 +55,7 @@ interface Topic<M> {
 
 export interface HubOptions<M> {
   /** One frame to many members: the hot path. */
-  readonly fanOut: (frame: Frame, members: ReadonlySet<M>) => void;
+  readonly fanOut: (frame: Frame, members: ReadonlyCompactSet<M>) => void;
   /** Milliseconds between attempts to read what is missing while the broker is out of reach. */
   readonly retryMs?: number;
 }
@@ -65,7 +66,7 @@ const none: ReadonlySet<never> = new Set();
 
 export class Hub<M extends Member> implements BrokerSink {
   readonly #topics = new Map<Target, Topic<M>>();
-  readonly #fanOut: (frame: Frame, members: ReadonlySet<M>) => void;
+  readonly #fanOut: (frame: Frame, members: ReadonlyCompactSet<M>) => void;
   readonly #retryMs: number;
   readonly #closing = new AbortController();
   #broker: Broker | undefined;
@@ -82,7 +83,7 @@ export class Hub<M extends Member> implements BrokerSink {
     this.#broker = broker;
   }
 
-  members(target: Target): ReadonlySet<M> {
+  members(target: Target): ReadonlyCompactSet<M> {
     return this.#topics.get(target)?.members ?? none;
   }
 
@@ -172,7 +173,7 @@ export class Hub<M extends Member> implements BrokerSink {
         epoch: "",
         seq: 0,
         past: none,
-        members: new Set(),
+        members: new CompactSet(),
         watchers: undefined,
         joining: [],
         opening: undefined,
@@ -382,7 +383,7 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 }
 
-function stopJoining<M>({ joining }: Topic<M>, held: Held<M>): void {
+function stopJoining<M extends Member>({ joining }: Topic<M>, held: Held<M>): void {
   joining.splice(joining.indexOf(held), 1);
 }
 

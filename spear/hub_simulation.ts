@@ -226,8 +226,9 @@ export class HubHistory {
 
   constructor() {
     this.#hub = new Hub<Person>({
-      fanOut: (frame, members) =>
-        members.forEach((member) => this.#noting(() => member.send(frame))),
+      fanOut: (frame, members) => {
+        for (const member of members) this.#noting(() => member.send(frame));
+      },
       retryMs: 0,
     });
     this.#hub.connect(this.#broker);

@@ -114,7 +114,9 @@ async function overHistory(
 ) {
   const target = newTarget();
   const hub = new Hub<Collector>({
-    fanOut: (frame, members) => members.forEach((member) => member.send(frame)),
+    fanOut: (frame, members) => {
+      for (const member of members) member.send(frame);
+    },
     retryMs: 0,
   });
   hub.connect({
@@ -165,7 +167,9 @@ Deno.test("Hub does not go back to an epoch that is over, but has another one be
   let head = { epoch: "a", seq: 0 };
   const known: unknown[] = [];
   const hub = new Hub<Collector>({
-    fanOut: (frame, members) => members.forEach((member) => member.send(frame)),
+    fanOut: (frame, members) => {
+      for (const member of members) member.send(frame);
+    },
     retryMs: 0,
   });
   hub.connect({

@@ -7,6 +7,7 @@ import { EventEmitter } from "node:events";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type ServerOptions, WebSocket, WebSocketServer } from "ws";
+import { CompactMap } from "./compact.ts";
 
 /** In place of socket.io's rooms: a hub does their work, and each socket's room of its own costs two sets. */
 export class NoRooms extends EventEmitter {
@@ -38,7 +39,7 @@ export class LeanWebSocketServer extends WebSocketServer {
 }
 
 class LeanWebSocket extends WebSocket {
-  declare readonly _receiver: { _mask?: unknown } | undefined;
+  declare readonly _receiver: (EventEmitter & { _mask?: unknown }) | undefined;
 
   /** The mask of a message that has been read is a view of all the bytes it came with. */
   override emit(event: string, ...args: unknown[]): boolean {
@@ -59,11 +60,18 @@ export function forgetResponse(request: IncomingMessage): void {
 
 interface Transport extends EventEmitter {
   readonly name: string;
-  readonly socket?: WebSocket & { readonly _socket: EventEmitter };
+  readonly socket?: LeanWebSocket & { readonly _socket: EventEmitter };
 }
 
 interface Connected extends EventEmitter {
   readonly conn: EventEmitter & { readonly transport: Transport };
+}
+
+/** Of socket.io: all sockets on one connection, by their own ids and by namespace. */
+interface Client {
+  sockets: Iterable<[string, Connected]>;
+  nsps: Iterable<[string, Connected]>;
+  readonly decoder: { readonly _callbacks: Record<string, []> };
 }
 
 /** An event's last argument where its client wants an answer; in place of a function, as a spear writes the answer itself. */
@@ -76,17 +84,26 @@ export class Question {
 }
 
 const ask = (id: number) => new Question(id);
-const noHandshake = Object.freeze({});
+/** For what socket.io offers programs on it. */
+const nothing = Object.freeze({});
 /** A spear asks no client for an acknowledgement. */
 const noAcks = new Map();
 
 /** For a socket that has all its listeners. */
 export function slim(socket: Connected): void {
   const { conn } = socket;
-  const inner = socket as unknown as { client: { decoder: { _callbacks: Record<string, []> } } };
-  Object.assign(socket, { handshake: noHandshake, acks: noAcks, ack: ask });
+  const { client } = socket as unknown as { client: Client };
+  Object.assign(socket, {
+    handshake: nothing,
+    data: nothing,
+    flags: nothing,
+    acks: noAcks,
+    ack: ask,
+  });
   fit(socket, "_anyListeners");
-  fit(inner.client.decoder._callbacks, "$decoded");
+  client.sockets = new CompactMap(client.sockets);
+  client.nsps = new CompactMap(client.nsps);
+  fit(client.decoder._callbacks, "$decoded");
   pack(socket);
   pack(conn);
   if (conn.transport.name === "websocket") slimTransport(conn);
@@ -105,6 +122,9 @@ function slimTransport(conn: Connected["conn"]): void {
   const [first] = transport.socket.listeners("error");
   if (first?.name === "onUpgradeError") transport.socket.off("error", first as () => void);
   pack(transport.socket);
+  if (transport.socket._receiver !== undefined) pack(transport.socket._receiver);
+  // Its address, which is read from it again when asked for.
+  Object.assign(transport.socket._socket, { _peername: undefined });
   pack(transport.socket._socket);
 }
 

@@ -5,6 +5,7 @@ import { RateLimit } from "@gru/shared/rate_limit";
 import type { Admitted } from "./admission.ts";
 import type { Bans } from "./bans.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "./broker.ts";
+import { CompactSet, type ReadonlyCompactSet } from "./compact.ts";
 import type { Hub, Join, Member } from "./hub.ts";
 import type { IdSource } from "./ids.ts";
 import type { Frame } from "./packets.ts";
@@ -47,7 +48,8 @@ export interface SessionContext {
   readonly broker: Pick<Broker, "publish">;
   readonly bans: Bans;
   readonly ids: IdSource;
-  readonly roster: Roster;
+  /** Undefined: nobody is told who comes and goes. */
+  readonly roster: Roster | undefined;
   /** Users of a group over the whole cluster. */
   readonly usersOfGroup: (groupId: string) => Promise<string[]>;
   /** @throws {EventError} when the tokens do not fit. */
@@ -68,11 +70,6 @@ export interface SessionLimits {
 
 /** Events of one connection that may be under way at once; who sends more does not wait for answers. */
 const maxEventsUnderWay = 1000;
-
-interface User {
-  readonly id: string;
-  readonly admitted: Admitted;
-}
 
 /** The argument of the event `move`: where to go, with what, and when. */
 export interface Move {
@@ -97,8 +94,8 @@ export class Session implements Member {
   readonly since = Date.now();
   readonly #connection: Connection;
   readonly #node: SessionContext;
-  readonly #groups = new Set<string>();
-  #user: User | undefined;
+  readonly #groups = new CompactSet<string>();
+  #admitted: Admitted | undefined;
   #closed = false;
   /** Set while an event is under way that later ones depend on. */
   #barrier: Promise<void> | undefined;
@@ -112,14 +109,14 @@ export class Session implements Member {
   }
 
   get userId(): string | undefined {
-    return this.#user?.id;
+    return this.#admitted?.userId;
   }
 
   get admitted(): Admitted | undefined {
-    return this.#user?.admitted;
+    return this.#admitted;
   }
 
-  get groups(): ReadonlySet<string> {
+  get groups(): ReadonlyCompactSet<string> {
     return this.#groups;
   }
 
@@ -136,7 +133,7 @@ export class Session implements Member {
    * {@linkcode disconnect} it in the end.
    */
   async move(move: Omit<Move, "token">, nodes: readonly string[], lifeMs: number): Promise<void> {
-    const token = await this.#user?.admitted.pass(nodes, lifeMs);
+    const token = await this.#admitted?.pass(nodes, lifeMs);
     if (token !== undefined && !this.#closed) this.#connection.emit("move", { ...move, token });
   }
 
@@ -185,7 +182,7 @@ export class Session implements Member {
       }
       while (this.#barrier !== undefined) await this.#barrier;
       if (this.#closed) return;
-      if (event !== "auth" && this.#user === undefined) {
+      if (event !== "auth" && this.#admitted === undefined) {
         throw new EventError(code.logicError, `${event}: not authenticated`, { fatal: true });
       }
       if (!isEventName(event)) throw new EventError(code.logicError, `${event}: unknown event`);
@@ -194,7 +191,7 @@ export class Session implements Member {
       if (this.#closed) return;
       if (error instanceof InDoubtError) {
         this.#node.log.warn("a client of user {userId} is left without an answer: {error}", {
-          userId: this.#user?.id,
+          userId: this.userId,
           error,
         });
         return this.#connection.close();
@@ -212,10 +209,11 @@ export class Session implements Member {
     if (this.#closed) return;
     this.#closed = true;
     for (const group of [...this.#groups]) this.#leaveGroup(group);
-    if (this.#user === undefined) return;
-    const target = userTarget(this.#user.id);
+    const { userId } = this;
+    if (userId === undefined) return;
+    const target = userTarget(userId);
     this.#node.hub.leave(target, this);
-    if (this.#node.hub.members(target).size === 0) this.#node.roster.userLeft(this.#user.id);
+    if (this.#node.hub.members(target).size === 0) this.#node.roster?.userLeft(userId);
   }
 
   #perform(event: EventName, raw: unknown, reply: (result: Result) => void): Promise<void> {
@@ -249,16 +247,16 @@ export class Session implements Member {
     let admitted;
     try {
       claims = parseArgument("auth", raw).value;
-      if (this.#user !== undefined && this.#user.id !== claims.id) {
+      if (this.userId !== undefined && this.userId !== claims.id) {
         throw new EventError(
           code.parameterError,
-          `auth: already authenticated as ${this.#user.id}`,
+          `auth: already authenticated as ${this.userId}`,
         );
       }
       admitted = await this.#node.authenticate(claims);
       const { connectionsPerUser } = this.#node.limits;
       if (
-        this.#user === undefined &&
+        this.#admitted === undefined &&
         this.#node.hub.members(userTarget(claims.id)).size >= connectionsPerUser
       ) {
         throw new EventError(
@@ -271,13 +269,13 @@ export class Session implements Member {
       throw new EventError(error.errorCode, error.message, { fatal: true });
     }
     const { id, since } = claims;
-    const known = this.#user !== undefined;
+    const known = this.#admitted !== undefined;
     const join = await this.#node.hub.join(userTarget(id), this, since);
     if (this.#closed) return this.#abandon(userTarget(id), join);
     this.#checkBan(userTarget(id), join, () => this.#node.bans.checkUser(id));
-    this.#user = { id, admitted };
+    this.#admitted = admitted;
     if (!known) {
-      if (this.#node.hub.members(userTarget(id)).size === 0) this.#node.roster.userJoined(id);
+      if (this.#node.hub.members(userTarget(id)).size === 0) this.#node.roster?.userJoined(id);
     }
     const left = [...this.#groups].filter((group) => !admitted.mayListen(group));
     for (const group of left) this.#leaveGroup(group);
@@ -295,7 +293,7 @@ export class Session implements Member {
     const { value, raw: argument } = parseArgument("subscribe", raw);
     this.#requireSelf("subscribe", value.userId);
     const wanted = new Map(value.subscribeGroups.map((group) => [group.id, group]));
-    for (const id of wanted.keys()) this.#user?.admitted.requireListen("subscribe", id);
+    for (const id of wanted.keys()) this.#admitted?.requireListen("subscribe", id);
     const added = [...wanted.keys()].filter((id) => !this.#groups.has(id)).length;
     const limit = this.#node.limits.groupsPerConnection;
     if (this.#groups.size + added > limit) {
@@ -354,8 +352,8 @@ export class Session implements Member {
         `msg: not accepted: more than ${messagesPerSecond} messages a second`,
       );
     }
-    this.#user?.admitted.requireSend(type, targetId);
-    const fromId = this.#user?.id ?? "";
+    this.#admitted?.requireSend(type, targetId);
+    const fromId = this.userId ?? "";
     const id = await this.#node.ids.next();
     const createTime = Date.now();
     const accepted = await this.#node.broker.publish({
@@ -377,7 +375,7 @@ export class Session implements Member {
 
   async #online(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const groupId = parseArgument("online", raw).value;
-    this.#user?.admitted.requireListen("online", groupId);
+    this.#admitted?.requireListen("online", groupId);
     const userIds = await this.#node.usersOfGroup(groupId);
     if (!this.#closed) reply(success({ userIds: userIds.map(wireId) }));
   }
@@ -399,7 +397,7 @@ export class Session implements Member {
 
   #enterGroup(group: string): void {
     if (this.#groups.has(group)) return;
-    if (!this.#otherSessionHas(group)) this.#node.roster.groupJoined(group, this.#user?.id ?? "");
+    if (!this.#otherSessionHas(group)) this.#node.roster?.groupJoined(group, this.userId ?? "");
     this.#groups.add(group);
   }
 
@@ -407,21 +405,21 @@ export class Session implements Member {
     if (!this.#groups.delete(group)) return;
     this.#node.hub.leave(groupTarget(group), this);
     this.#node.presence.unwatch(group, this);
-    if (!this.#otherSessionHas(group)) this.#node.roster.groupLeft(group, this.#user?.id ?? "");
+    if (!this.#otherSessionHas(group)) this.#node.roster?.groupLeft(group, this.userId ?? "");
   }
 
   #otherSessionHas(group: string): boolean {
-    for (const session of this.#node.hub.members(userTarget(this.#user?.id ?? ""))) {
+    for (const session of this.#node.hub.members(userTarget(this.userId ?? ""))) {
       if (session !== this && session.groups.has(group)) return true;
     }
     return false;
   }
 
   #requireSelf(event: string, userId: string): void {
-    if (userId === this.#user?.id) return;
+    if (userId === this.userId) return;
     throw new EventError(
       code.defaultError,
-      `${event}.userId: expected the authenticated user ${this.#user?.id}, got ${userId}`,
+      `${event}.userId: expected the authenticated user ${this.userId}, got ${userId}`,
     );
   }
 

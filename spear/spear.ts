@@ -96,7 +96,7 @@ export async function startSpear(
       ? usersHere(hub, groupId)
       : (await stat.any.usersOfGroup({ groupId })).userIds;
   const presence = stack.use(new Presence({ usersOfGroup, periodMs: config.reportMs / 2, log }));
-  const roster = new Roster();
+  const roster = stat === undefined ? undefined : new Roster();
   const admission = {
     door: door(config.auth, node.name),
     used: stack.use(openUsedTokens(config, node)),
@@ -130,7 +130,7 @@ export async function startSpear(
   if (config.auth.scheme === "jwt") {
     stack.use(startExpiry({ sessions: gateway.sessions, refreshMs: config.auth.refreshMs }));
   }
-  if (stat !== undefined) {
+  if (stat !== undefined && roster !== undefined) {
     stack.use(startReporter({
       node: node.name,
       stat,

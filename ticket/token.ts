@@ -70,7 +70,10 @@ const openOffice: Office = {
 };
 
 const openDoor: Door = {
-  check: async (claims, _token1, token2) => ({ grant: { ...claims, rights: everything }, token2 }),
+  check: async ({ userId, userName, appType }, _token1, token2) => ({
+    grant: { userId, userName, appType, rights: everything },
+    token2,
+  }),
   resume: async () => undefined,
   pass: async ({ token2 = "open" }) => token2,
 };
