@@ -188,8 +188,19 @@ export const projectRoot = fileURLToPath(new URL("../", import.meta.url));
 
 /** What `deno task <name>` runs, as arguments of `deno`: the same permissions, without the task's process around it. */
 export function taskArguments(name: string): string[] {
+  const words = taskWords(name);
+  return words.slice(words.indexOf("deno") + 1);
+}
+
+/** The variables that it sets before. */
+export function taskEnvironment(name: string): Record<string, string> {
+  const words = taskWords(name);
+  return Object.fromEntries(words.slice(0, words.indexOf("deno")).map((word) => word.split("=")));
+}
+
+function taskWords(name: string): string[] {
   const { tasks } = JSON.parse(Deno.readTextFileSync(join(projectRoot, "deno.json")));
-  return tasks[name].split(" ").slice(1);
+  return tasks[name].split(" ");
 }
 
 /** What a test does to a server besides starting it: freezes and kills it, and starts it again where it was. */

@@ -5,7 +5,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { freePort } from "@gru/shared/testing";
+import { freePort, taskArguments, taskEnvironment } from "@gru/shared/testing";
 import { Load, type LoadOptions } from "./load.ts";
 import { highestHeld, median, p99LimitMs, type Usage, usageOf, usualLoad } from "./measures.ts";
 
@@ -23,31 +23,28 @@ class ServerUnderTest implements AsyncDisposable {
 
   constructor(contestant: Contestant, core: number | undefined) {
     const port = freePort();
-    const [deno = "", ...words]: string[] = JSON.parse(Deno.readTextFileSync("deno.json")).tasks
-      .spear.split(" ");
     const limits = ["connections", "messagesPerSecond", "connectionsPerUser"];
+    const flags = {
+      port,
+      monitorPort: freePort(),
+      mode: "single",
+      drainMs: 0,
+      "log.level": "error",
+    };
     const spear = [
-      ...words,
-      ...[
-        "--mode",
-        "single",
-        "--port",
-        String(port),
-        "--monitorPort",
-        String(freePort()),
-        "--drainMs",
-        "0",
-        "--log.level",
-        "error",
-      ],
+      ...taskArguments("spear"),
+      ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
       ...limits.map((limit) => `--limits.${limit}=1000000`),
     ];
     const plain = fileURLToPath(new URL("plain_bench.ts", import.meta.url));
     const other = ["run", "--no-prompt", "--allow-net", "--allow-env", plain];
     const args = contestant === "spear" ? spear : [...other, contestant, String(port)];
-    const pinned = core === undefined ? [deno] : ["taskset", "-c", String(core), deno];
-    const [program = "", ...before] = pinned;
-    this.#child = new Deno.Command(program, { args: [...before, ...args], stdin: "null" }).spawn();
+    const [program, before] = core === undefined
+      ? ["deno", []]
+      : ["taskset", ["-c", String(core), "deno"]];
+    const env = contestant === "spear" ? taskEnvironment("spear") : {};
+    this.#child = new Deno.Command(program, { args: [...before, ...args], env, stdin: "null" })
+      .spawn();
     this.address = `http://127.0.0.1:${port}`;
   }
 

@@ -1,7 +1,13 @@
 /** A spear that is alone, and clients on it: for tests. */
 import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
-import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
+import {
+  freePort,
+  projectRoot,
+  ServerProcess,
+  taskArguments,
+  taskEnvironment,
+} from "@gru/shared/testing";
 import { spearSchema } from "./config.ts";
 import { type Spear, type SpearOverrides, startSpear } from "./spear.ts";
 import { type Dialect, dialects, TestClient } from "./test_client.ts";
@@ -47,6 +53,7 @@ export async function spawnSpear(
       ...Object.entries(all).map(([key, value]) => `--${key}=${value}`),
     ],
     cwd: projectRoot,
+    env: taskEnvironment("spear"),
   });
   await process.ready(async () => {
     const response = await fetch(`${monitor}/readyz`).catch(() => undefined);

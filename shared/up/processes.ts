@@ -1,5 +1,11 @@
 /** The programs as processes of their own over real ZooKeeper and Redis, started as their tasks do. For tests. */
-import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
+import {
+  freePort,
+  projectRoot,
+  ServerProcess,
+  taskArguments,
+  taskEnvironment,
+} from "@gru/shared/testing";
 import { type RedisServer, type RedisServerOptions, startRedis } from "@gru/shared/testing_redis";
 import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing_zookeeper";
 
@@ -20,7 +26,7 @@ export function spawnProgram(
       ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
     ],
     cwd: projectRoot,
-    env: { ...environment },
+    env: { ...taskEnvironment(program), ...environment },
   });
 }
 
