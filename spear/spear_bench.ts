@@ -253,14 +253,14 @@ async function main(): Promise<void> {
     print([
       "".padEnd(12),
       ...columns.map((column) => column.padStart(18)),
-      `${test.ratioOf}: ratio`.padStart(24),
+      ...(taking.includes("socket.io") ? [`${test.ratioOf}: ratio`.padStart(24)] : []),
     ].join(""));
     for (const contestant of taking) {
       const ratio = of(contestant, test.ratioOf) / of("socket.io", test.ratioOf);
       print([
         contestant.padEnd(12),
         ...columns.map((column) => show(of(contestant, column)).padStart(18)),
-        `${ratio.toFixed(2)} x`.padStart(24),
+        ...(Number.isNaN(ratio) ? [] : [`${ratio.toFixed(2)} x`.padStart(24)]),
       ].join(""));
     }
   }
