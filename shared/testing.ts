@@ -198,6 +198,19 @@ export function taskEnvironment(name: string): Record<string, string> {
   return Object.fromEntries(words.slice(0, words.indexOf("deno")).map((word) => word.split("=")));
 }
 
+/** Starts what `deno task <name>` runs, with more arguments and variables: the process itself, no shell or wrapper around it. */
+export function spawnTask(
+  name: string,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): ServerProcess {
+  return new ServerProcess(Deno.execPath(), {
+    args: [...taskArguments(name), ...args],
+    cwd: projectRoot,
+    env: { ...taskEnvironment(name), ...environment },
+  });
+}
+
 function taskWords(name: string): string[] {
   const { tasks } = JSON.parse(Deno.readTextFileSync(join(projectRoot, "deno.json")));
   return tasks[name].split(" ");

@@ -1,13 +1,7 @@
 /** A spear that is alone, and clients on it: for tests. */
 import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
-import {
-  freePort,
-  projectRoot,
-  ServerProcess,
-  taskArguments,
-  taskEnvironment,
-} from "@gru/shared/testing";
+import { freePort, spawnTask } from "@gru/shared/testing";
 import { spearSchema } from "./config.ts";
 import { type Spear, type SpearOverrides, startSpear } from "./spear.ts";
 import { type Dialect, dialects, TestClient } from "./test_client.ts";
@@ -47,14 +41,10 @@ export async function spawnSpear(
   const monitor = `http://127.0.0.1:${freePort()}`;
   const { port: monitorPort } = new URL(monitor);
   const all = { mode: "single", port, monitorPort, drainMs: 0, ...flags };
-  const process = new ServerProcess(Deno.execPath(), {
-    args: [
-      ...taskArguments("spear"),
-      ...Object.entries(all).map(([key, value]) => `--${key}=${value}`),
-    ],
-    cwd: projectRoot,
-    env: taskEnvironment("spear"),
-  });
+  const process = spawnTask(
+    "spear",
+    Object.entries(all).map(([key, value]) => `--${key}=${value}`),
+  );
   await process.ready(async () => {
     const response = await fetch(`${monitor}/readyz`).catch(() => undefined);
     await response?.body?.cancel();

@@ -5,14 +5,7 @@ import type { Registration, Registry } from "@gru/shared/registry";
 import { MemoryRegistry } from "@gru/shared/registry_memory";
 import { connectZookeeper } from "@gru/shared/registry_zookeeper";
 import { connectRpc } from "@gru/shared/rpc/client";
-import {
-  freePort,
-  projectRoot,
-  ServerProcess,
-  serverTest,
-  taskArguments,
-  waitFor,
-} from "@gru/shared/testing";
+import { freePort, serverTest, spawnTask, waitFor } from "@gru/shared/testing";
 import { startRedis } from "@gru/shared/testing_redis";
 import { startZookeeper } from "@gru/shared/testing_zookeeper";
 import { type Report, statContract } from "./contract.ts";
@@ -119,13 +112,6 @@ Deno.test("startStat leaves the registry and closes its ports, also when it fail
   for (const freed of [port, httpPort]) Deno.listen({ hostname: "127.0.0.1", port: freed }).close();
 });
 
-function spawnStat(...args: string[]): ServerProcess {
-  return new ServerProcess(Deno.execPath(), {
-    args: [...taskArguments("stat"), ...args],
-    cwd: projectRoot,
-  });
-}
-
 serverTest({
   name: "stat serves over real ZooKeeper and Redis, two at once, heals, and exits 0 on SIGTERM",
   needs: ["zookeeper", "redis"],
@@ -138,8 +124,8 @@ serverTest({
     const ports1 = ["--port", `${port1}`, "--httpPort", `${http1}`];
     const ports2 = ["--port", `${port2}`, "--httpPort", `${http2}`];
     const stats = [
-      stack.use(spawnStat("--profile", "test1", ...shared, ...ports1)),
-      stack.use(spawnStat("--profile", "test2", ...shared, ...ports2)),
+      stack.use(spawnTask("stat", ["--profile", "test1", ...shared, ...ports1])),
+      stack.use(spawnTask("stat", ["--profile", "test2", ...shared, ...ports2])),
     ];
     const isReady = (port: number) =>
       fetch(`http://127.0.0.1:${port}/readyz`).then(async (response) => {
@@ -209,7 +195,7 @@ serverTest({
         { args: ["--redis", "memcached:"], code: 2, says: /redis: is "memcached:"; expected/ },
       ]
     ) {
-      await using stat = spawnStat(...args);
+      await using stat = spawnTask("stat", args);
       const ended = await stat.ended;
       await stat.kill();
       assert.equal(ended.code, code, stat.output);

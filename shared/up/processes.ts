@@ -1,33 +1,20 @@
 /** The programs as processes of their own over real ZooKeeper and Redis, started as their tasks do. For tests. */
-import {
-  freePort,
-  projectRoot,
-  ServerProcess,
-  taskArguments,
-  taskEnvironment,
-} from "@gru/shared/testing";
+import { freePort, type ServerProcess, spawnTask } from "@gru/shared/testing";
 import { type RedisServer, type RedisServerOptions, startRedis } from "@gru/shared/testing_redis";
 import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing_zookeeper";
 
 export type ProgramName = "ticket" | "spear" | "stat" | "idgen" | "minions";
 export type Flags = Readonly<Record<string, string | number>>;
 
-/** What the task `<program>:<profile>` runs, with these flags; the process itself, no shell or wrapper around it. */
+/** What the task `<program>:<profile>` runs, with these flags. */
 export function spawnProgram(
   program: ProgramName,
   profile: string,
   flags: Flags,
   environment: Readonly<Record<string, string>> = {},
 ): ServerProcess {
-  return new ServerProcess(Deno.execPath(), {
-    args: [
-      ...taskArguments(program),
-      ...["--profile", profile],
-      ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
-    ],
-    cwd: projectRoot,
-    env: { ...taskEnvironment(program), ...environment },
-  });
+  const given = Object.entries(flags).map(([key, value]) => `--${key}=${value}`);
+  return spawnTask(program, ["--profile", profile, ...given], environment);
 }
 
 export interface RunningProgram extends AsyncDisposable {
