@@ -247,20 +247,21 @@ async function main(): Promise<void> {
       }
     }
     print(`\n${test.title}`);
+    const compared = taking.includes("socket.io");
     const columns = Object.keys(rows.values().next().value?.[0] ?? {});
     const of = (contestant: Contestant, column: string) =>
       median((rows.get(contestant) ?? []).map((row) => row[column] ?? NaN));
     print([
       "".padEnd(12),
       ...columns.map((column) => column.padStart(18)),
-      ...(taking.includes("socket.io") ? [`${test.ratioOf}: ratio`.padStart(24)] : []),
+      ...(compared ? [`${test.ratioOf}: ratio`.padStart(24)] : []),
     ].join(""));
     for (const contestant of taking) {
       const ratio = of(contestant, test.ratioOf) / of("socket.io", test.ratioOf);
       print([
         contestant.padEnd(12),
         ...columns.map((column) => show(of(contestant, column)).padStart(18)),
-        ...(Number.isNaN(ratio) ? [] : [`${ratio.toFixed(2)} x`.padStart(24)]),
+        ...(compared ? [`${ratio.toFixed(2)} x`.padStart(24)] : []),
       ].join(""));
     }
   }
