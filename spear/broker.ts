@@ -8,6 +8,12 @@
  */
 import type { Position, Target } from "./wire.ts";
 
+/** The name of an epoch that begins. */
+export function newEpoch(): string {
+  // One character more, and all 36 would be kept: from 13 on a slice is a view.
+  return crypto.randomUUID().slice(0, 12);
+}
+
 export interface Publication {
   readonly target: Target;
   /** The message's id; also makes our own repetitions harmless. */

@@ -6,6 +6,7 @@ import {
   type History,
   type HistoryLimits,
   type KnownPosition,
+  newEpoch,
   NotAcceptedError,
   type Publication,
 } from "./broker.ts";
@@ -146,11 +147,6 @@ export class MemoryBus {
       }
     }
   }
-}
-
-function newEpoch(): string {
-  // One character more, and all 36 would be kept: from 13 on a slice is a view.
-  return crypto.randomUUID().slice(0, 12);
 }
 
 function positionOf(log: Log): Position {

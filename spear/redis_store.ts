@@ -16,6 +16,7 @@ import {
   type History,
   type HistoryLimits,
   type KnownPosition,
+  newEpoch,
   NotAcceptedError,
   type Publication,
 } from "./broker.ts";
@@ -284,8 +285,4 @@ export function channelOf(target: Target): string {
 
 function keysOf(target: Target): string[] {
   return [`gru:{${target}}:state`, `gru:{${target}}:log`];
-}
-
-function newEpoch(): string {
-  return crypto.randomUUID().slice(0, 13);
 }
