@@ -83,20 +83,20 @@ class ScriptedBroker implements Broker {
   }
 
   forget(count: number): void {
-    this.#lose(0, count);
+    this.#lose(this.#present.kept.splice(0, count));
   }
 
   /** The next epoch begins on a server that lacks the last messages. */
   failOver(lost: number): void {
-    const { length } = this.#present.kept;
-    this.#lose(length - Math.min(lost, length), lost);
+    const { kept } = this.#present;
+    this.#lose(kept.splice(kept.length - Math.min(lost, kept.length)));
     this.epochs.push({ epoch: `e${this.epochs.length + 1}`, seq: 0, kept: [] });
+    // History reaches back by one epoch.
+    this.#lose(this.epochs.at(-3)?.kept.splice(0) ?? []);
   }
 
-  #lose(from: number, count: number): void {
-    for (const { epoch, seq } of this.#present.kept.splice(from, count)) {
-      this.forgotten.add(`${epoch}:${seq}`);
-    }
+  #lose(entries: readonly Entry[]): void {
+    for (const { epoch, seq } of entries) this.forgotten.add(`${epoch}:${seq}`);
   }
 
   listen(): Promise<Position> {
