@@ -16,8 +16,9 @@ import {
   ClusterScene,
   cpuBetween,
   memoryBetween,
+  PlainScene,
+  type Scene,
   sumOf,
-  twoPlain,
   type Usages,
 } from "./cluster_scene.ts";
 
@@ -25,11 +26,25 @@ import {
 const clientsPerSpear = 17_000;
 /** Connections of one process of the load. */
 const clientsPerWorker = 18_000;
+
+type Contestant = "spear" | "socket.io";
+
+/** Each on as many nodes; plain socket.io with its adapter for Redis. */
+const contestants: Readonly<
+  Record<Contestant, (nodes: number, options?: { readonly ticket: boolean }) => Promise<Scene>>
+> = {
+  spear: (spears, options) => ClusterScene.start({ spears, ...options }),
+  "socket.io": (nodes) => PlainScene.start(nodes),
+};
+const allContestants = Object.keys(contestants) as readonly Contestant[];
+
 interface Settings {
   /** In `many` and `storm`, in place of the case's own. */
   readonly clients: number | undefined;
   /** That `many` sends. */
   readonly seconds: number;
+  /** Of `nodes` and `many`. */
+  readonly contestants: readonly Contestant[];
   readonly rounds: number;
 }
 
@@ -49,15 +64,15 @@ type Plan = Pick<LoadOptions, "clients" | "groups"> & Partial<LoadOptions>;
 
 const cases: Readonly<Record<string, Case>> = {
   nodes: {
-    title: "from clients of one node to clients of another, through Redis",
-    run: async ({ rounds }) => {
+    title:
+      "from clients of one node to clients of another, through Redis; plain socket.io with its adapter for it",
+    run: async ({ rounds, contestants: taking }) => {
       const quiet = { clients: 200, groups: 20, perSecond: 200 };
       const busy = { clients: 4000, groups: 200, perSecond: 1000 };
-      const contestants = { spear: twoSpears, "socket.io with redis-adapter": twoPlain };
       const results = new Map<string, LoadResult[]>();
       for (let round = 0; round < rounds; round++) {
-        for (const [name, start] of Object.entries(contestants)) {
-          await using nodes = await start();
+        for (const name of taking) {
+          await using nodes = await contestants[name](2);
           const [from = "", to = ""] = nodes.addresses;
           for (const [when, { perSecond, ...plan }] of Object.entries({ quiet, busy })) {
             const { load } = await Load.connect({
@@ -70,20 +85,19 @@ const cases: Readonly<Record<string, Case>> = {
           }
         }
       }
-      const [ours = "", plain = ""] = Object.keys(contestants);
+      const compared = taking.includes("socket.io");
+      const keys = ["p50Ms", "p99Ms"] as const;
       return {
-        head: ["", "p50 ms", "p99 ms", "p50: ratio", "p99: ratio"],
+        head: ["", "p50 ms", "p99 ms", ...(compared ? ["p50: ratio", "p99: ratio"] : [])],
         rows: Object.entries({ quiet, busy }).flatMap(([when, { clients, groups, perSecond }]) => {
-          const of = (name: string, key: "p50Ms" | "p99Ms") =>
+          const of = (name: string, key: typeof keys[number]) =>
             median((results.get(`${when} ${name}`) ?? []).map((result) => result[key]));
           return [
             [`${clients} clients, ${groups} groups, ${perSecond} messages/s:`],
-            ...[ours, plain].map((name) => [
+            ...taking.map((name) => [
               `  ${name}`,
-              of(name, "p50Ms"),
-              of(name, "p99Ms"),
-              of(name, "p50Ms") / of(plain, "p50Ms"),
-              of(name, "p99Ms") / of(plain, "p99Ms"),
+              ...keys.map((key) => of(name, key)),
+              ...(compared ? keys.map((key) => of(name, key) / of("socket.io", key)) : []),
             ]),
           ];
         }),
@@ -101,7 +115,7 @@ const cases: Readonly<Record<string, Case>> = {
         await using scene = await ClusterScene.start({ spears: 1 });
         const { redis } = scene.cluster;
         const { load } = await Load.connect({
-          ...{ ...usualLoad, clients: 1000, groups: 1000, senders: 16, targets: scene.spears },
+          ...{ ...usualLoad, clients: 1000, groups: 1000, senders: 16, targets: scene.addresses },
         });
         await using _load = load;
         await load.run(1000, 1);
@@ -138,7 +152,7 @@ const cases: Readonly<Record<string, Case>> = {
       const rows: Cell[][] = [];
       for (const spears of [2, 4, 8]) {
         await using scene = await ClusterScene.start({ spears });
-        const [from = "", to = "", ...idle] = scene.spears;
+        const [from = "", to = "", ...idle] = scene.addresses;
         const main: Plan = { clients: 1000, groups: 50 };
         const { load } = await Load.connect({
           ...{ ...usualLoad, ...main, targets: [to], sendTo: [from] },
@@ -193,7 +207,7 @@ const cases: Readonly<Record<string, Case>> = {
         await using scene = await ClusterScene.start({ spears });
         const before = await scene.usages();
         const { load } = await Load.connect({
-          ...{ ...usualLoad, clients, groups, targets: scene.spears },
+          ...{ ...usualLoad, clients, groups, targets: scene.addresses },
           workers: Math.ceil(clients / clientsPerWorker),
         });
         await using _load = load;
@@ -264,58 +278,77 @@ const cases: Readonly<Record<string, Case>> = {
 
   many: {
     title:
-      "many clients, with tickets, over several spears: 1000 messages a second into groups of 20",
-    run: async ({ clients = 100_000, seconds }) => {
-      await using scene = await ClusterScene.start({
-        spears: Math.max(2, Math.ceil(clients / clientsPerSpear)),
-        ticket: true,
-      });
-      const began = await scene.usages();
-      say("the cluster is up");
-      const { load, connectionsPerSecond, retries } = await Load.connect({
-        ...{ ...usualLoad, clients, groups: clients / 20, ticket: scene.ticket, targets: [] },
-        workers: Math.max(2, Math.ceil(clients / clientsPerWorker)),
-        ...{ senders: 2, connecting: 20, retryMs: 30_000 },
-      });
-      await using _load = load;
-      const connected = await scene.usages(load.pids);
-      say("all are connected");
-      await pause(10_000);
-      const rested = await scene.usages(load.pids);
-      await load.run(1000, 3);
-      const before = await scene.usages(load.pids);
-      const result = await load.run(1000, seconds);
-      const after = await scene.usages(load.pids);
+      "many clients over several nodes, with tickets where there is a ticket: 1000 messages a second into groups of 20",
+    run: async ({ clients = 100_000, seconds, contestants: taking }) => {
+      const crowds: Crowd[] = [];
+      for (const name of taking) crowds.push(await crowd(name, clients, seconds));
+      const compared = crowds.length > 1;
       return {
-        head: [],
+        head: ["", ...taking, ...(compared ? ["ratio"] : [])],
         rows: [
-          ["clients", clients],
-          ["connections/s", connectionsPerSecond],
-          ["attempts made again", retries],
-          ["sent", result.sent],
-          ["accepted", result.accepted],
-          ["deliveries expected", result.expected],
-          ["deliveries", result.received],
-          ["connections lost", result.lost],
-          ["p50 ms", result.p50Ms],
-          ["p99 ms", result.p99Ms],
-          ["max ms", result.maxMs],
-          [""],
-          ...usageRows(
-            after,
-            cpuBetween(began, connected),
-            perSecond(cpuBetween(connected, rested), 10),
-            perSecond(cpuBetween(before, after), seconds),
-          ),
+          ...Object.keys(crowds[0]?.figures ?? {}).map((what) => {
+            const [first = NaN, ...others] = crowds.map(({ figures }) => figures[what] ?? NaN);
+            return [
+              what,
+              first,
+              ...others,
+              ...others.map((other) => other > 0 ? first / other : ""),
+            ];
+          }),
+          ...crowds.flatMap(({ usage }) => [[""], ...usage]),
         ],
       };
     },
   },
 };
 
-async function twoSpears() {
-  const scene = await ClusterScene.start({ spears: 2 });
-  return { addresses: scene.spears, [Symbol.asyncDispose]: () => scene[Symbol.asyncDispose]() };
+/** What one contestant did with many clients. */
+interface Crowd {
+  readonly figures: Numbers;
+  readonly usage: readonly (readonly Cell[])[];
+}
+
+async function crowd(contestant: Contestant, clients: number, seconds: number): Promise<Crowd> {
+  const nodes = Math.max(2, Math.ceil(clients / clientsPerSpear));
+  await using scene = await contestants[contestant](nodes, { ticket: true });
+  const began = await scene.usages();
+  say(`${nodes} nodes of ${contestant} are up`);
+  const { load, connectionsPerSecond, retries } = await Load.connect({
+    ...{ ...usualLoad, clients, groups: clients / 20 },
+    ...{ ticket: scene.ticket, targets: scene.addresses },
+    workers: Math.max(2, Math.ceil(clients / clientsPerWorker)),
+    ...{ senders: 2, connecting: 20, retryMs: 30_000 },
+  });
+  await using _load = load;
+  const connected = await scene.usages(load.pids);
+  say("all are connected");
+  await pause(10_000);
+  const rested = await scene.usages(load.pids);
+  await load.run(1000, 3);
+  const before = await scene.usages(load.pids);
+  const result = await load.run(1000, seconds);
+  const after = await scene.usages(load.pids);
+  return {
+    figures: {
+      clients,
+      "connections/s": connectionsPerSecond,
+      "attempts made again": retries,
+      sent: result.sent,
+      accepted: result.accepted,
+      "deliveries expected": result.expected,
+      deliveries: result.received,
+      "connections lost": result.lost,
+      "p50 ms": result.p50Ms,
+      "p99 ms": result.p99Ms,
+      "max ms": result.maxMs,
+    },
+    usage: usageRows(
+      after,
+      cpuBetween(began, connected),
+      perSecond(cpuBetween(connected, rested), 10),
+      perSecond(cpuBetween(before, after), seconds),
+    ),
+  };
 }
 
 /** Everything that the messages should have brought about has come, or the figures say nothing. */
@@ -407,6 +440,10 @@ function usageRows(
       ...[connecting, resting, sending].map(sum),
     ];
   };
+  const rowEach = (kinds: readonly string[]) =>
+    kinds.filter((kind) => Object.keys(after).some((name) => name.startsWith(kind)))
+      .map((kind) => row(kind, kind));
+  const programs = ["spear", "ticket", "stat", "idgen", "node"];
   return [
     [
       "process",
@@ -416,10 +453,9 @@ function usageRows(
       "CPU/s resting",
       "CPU/s sending",
     ],
-    row("all spears", "spear"),
-    ...["ticket", "stat", "idgen"].map((name) => row(name, name)),
-    row("Gru's programs together", "spear", "ticket", "stat", "idgen"),
-    ...["redis", "zookeeper", "load"].map((name) => row(name, name)),
+    ...rowEach(programs),
+    row("together", ...programs),
+    ...rowEach(["redis", "zookeeper", "load"]),
   ];
 }
 
@@ -443,6 +479,7 @@ async function main(): Promise<void> {
       clients: { type: "string" },
       seconds: { type: "string", default: "60" },
       rounds: { type: "string", default: "3" },
+      contestants: { type: "string", default: allContestants.join(",") },
       help: { type: "boolean" },
     },
   });
@@ -450,13 +487,19 @@ async function main(): Promise<void> {
   const print = console.log;
   if (values.help) {
     return print([
-      "  --only      cases, comma list:",
-      ...Object.entries(cases).map(([name, { title }]) => `              ${name}: ${title}`),
-      "  --clients   of the cases many and storm",
-      "  --seconds   that many sends [60]",
-      "  --rounds    of nodes and through; the median counts [3]",
+      "  --only         cases, comma list:",
+      ...Object.entries(cases).map(([name, { title }]) => `                 ${name}: ${title}`),
+      "  --clients      of the cases many and storm",
+      "  --seconds      that many sends [60]",
+      "  --rounds       of nodes and through; the median counts [3]",
+      `  --contestants  of nodes and many, comma list [${allContestants.join(",")}]`,
     ].join("\n"));
   }
+  const taking = values.contestants.split(",").map((name) => {
+    const found = allContestants.find((known) => known === name);
+    if (found === undefined) throw new TypeError(`--contestants: no contestant ${name}`);
+    return found;
+  });
   for (const name of values.only.split(",")) {
     const test = cases[name];
     if (test === undefined) throw new TypeError(`--only: no case ${name}`);
@@ -464,6 +507,7 @@ async function main(): Promise<void> {
       clients: values.clients === undefined ? undefined : Number(values.clients),
       seconds: Number(values.seconds),
       rounds: Number(values.rounds),
+      contestants: taking,
     });
     print(`\n${test.title}`);
     for (const row of head.every((cell) => cell === "") ? rows : [head, ...rows]) {

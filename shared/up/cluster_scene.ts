@@ -1,4 +1,4 @@
-/** A whole cluster as processes, as people run it, and what each of them uses. For measuring. */
+/** A whole cluster as processes, as people run it, or plain socket.io on as many nodes, and what each process uses. For measuring. */
 import { fileURLToPath } from "node:url";
 import { ask, freePort, ServerProcess } from "@gru/shared/testing";
 import { startRedis } from "@gru/shared/testing_redis";
@@ -7,6 +7,18 @@ import { type Flags, type RunningProgram, TestCluster } from "./processes.ts";
 
 /** By the name of the process: `spear1`, `redis`, … */
 export type Usages = Readonly<Record<string, Usage>>;
+
+type Pids = readonly (readonly [name: string, pid: number | undefined])[];
+
+/** Nodes that clients connect to, and what belongs to them. */
+export interface Scene extends AsyncDisposable {
+  /** Of every node. */
+  readonly addresses: readonly string[];
+  /** Where clients ask which node is theirs, if there is such a place. */
+  readonly ticket: string | undefined;
+  /** @param load ids of the load's processes */
+  usages(load?: readonly number[]): Promise<Usages>;
+}
 
 /** What must not stop a load generator, which is one address with many users. */
 const open: Flags = {
@@ -27,7 +39,7 @@ export interface SceneOptions {
   readonly spearFlags?: Flags;
 }
 
-export class ClusterScene implements AsyncDisposable {
+export class ClusterScene implements Scene {
   readonly cluster: TestCluster;
   readonly #programs: ReadonlyMap<string, RunningProgram>;
 
@@ -63,27 +75,20 @@ export class ClusterScene implements AsyncDisposable {
     return program;
   }
 
-  /** Of every spear, where clients connect. */
-  get spears(): string[] {
+  get addresses(): string[] {
     return [...this.#programs].filter(([name]) => name.startsWith("spear"))
       .map(([, { address }]) => address);
   }
 
-  get ticket(): string {
-    return this.program("ticket").address;
+  get ticket(): string | undefined {
+    return this.#programs.get("ticket")?.address;
   }
 
-  /** Redis and ZooKeeper, too. @param load ids of the load's processes */
-  async usages(load: readonly number[] = []): Promise<Usages> {
+  /** Of Redis and ZooKeeper, too. */
+  usages(load: readonly number[] = []): Promise<Usages> {
     const { redis, zookeeper } = this.cluster;
-    const pids: [string, number | undefined][] = [
-      ...[...this.#programs].map(([name, { process }]): [string, number] => [name, process.pid]),
-      ["redis", redis.pid],
-      ["zookeeper", zookeeper.pid],
-      ...load.map((pid, i): [string, number] => [`load${i}`, pid]),
-    ];
-    const found = pids.map(async ([name, pid]) => [name, await usageOf(pid ?? 0)] as const);
-    return Object.fromEntries(await Promise.all(found));
+    const programs = [...this.#programs].map(([name, { process }]) => [name, process.pid] as const);
+    return usagesOf([...programs, ["redis", redis.pid], ["zookeeper", zookeeper.pid]], load);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -91,38 +96,52 @@ export class ClusterScene implements AsyncDisposable {
   }
 }
 
-/** Plain socket.io on two nodes, with its adapter over a Redis that keeps nothing. */
-export async function twoPlain(): Promise<AsyncDisposable & { readonly addresses: string[] }> {
-  await using stack = new AsyncDisposableStack();
-  const redis = stack.use(await startRedis());
-  const ports = [freePort(), freePort()];
-  for (const port of ports) {
-    const program = fileURLToPath(new URL("../../spear/plain_bench.ts", import.meta.url));
-    const process = stack.use(
-      new ServerProcess(Deno.execPath(), {
-        args: [
-          "run",
-          "--no-prompt",
-          "--allow-net",
-          "--allow-env",
-          program,
-          "socket.io",
-          `${port}`,
-          redis.url,
-        ],
-      }),
-    );
-    await process.ready(
-      async () =>
-        (await ask(port, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n")) !== undefined,
-      { what: "plain socket.io" },
-    );
+/** Plain socket.io on some nodes, with its adapter over a Redis that keeps nothing. */
+export class PlainScene implements Scene {
+  readonly addresses: readonly string[];
+  readonly ticket = undefined;
+  readonly #pids: Pids;
+  readonly #running: AsyncDisposableStack;
+
+  private constructor(addresses: readonly string[], pids: Pids, running: AsyncDisposableStack) {
+    this.addresses = addresses;
+    this.#pids = pids;
+    this.#running = running;
   }
-  const running = stack.move();
-  return {
-    addresses: ports.map((port) => `http://127.0.0.1:${port}`),
-    [Symbol.asyncDispose]: () => running.disposeAsync(),
-  };
+
+  static async start(nodes: number): Promise<PlainScene> {
+    await using stack = new AsyncDisposableStack();
+    const redis = stack.use(await startRedis());
+    const program = fileURLToPath(new URL("../../spear/plain_bench.ts", import.meta.url));
+    const addresses: string[] = [];
+    const pids: [string, number | undefined][] = [["redis", redis.pid]];
+    for (let node = 1; node <= nodes; node++) {
+      const port = freePort();
+      const words = [program, "socket.io", `${port}`, redis.url];
+      const args = ["run", "--no-prompt", "--allow-net", "--allow-env", ...words];
+      const process = stack.use(new ServerProcess(Deno.execPath(), { args }));
+      const polling = "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n";
+      const answers = async () => (await ask(port, polling)) !== undefined;
+      await process.ready(answers, { what: "plain socket.io" });
+      addresses.push(`http://127.0.0.1:${port}`);
+      pids.push([`node${node}`, process.pid]);
+    }
+    return new PlainScene(addresses, pids, stack.move());
+  }
+
+  usages(load: readonly number[] = []): Promise<Usages> {
+    return usagesOf(this.#pids, load);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#running.disposeAsync();
+  }
+}
+
+async function usagesOf(pids: Pids, load: readonly number[]): Promise<Usages> {
+  const all = [...pids, ...load.map((pid, i) => [`load${i}`, pid] as const)];
+  const found = all.map(async ([name, pid]) => [name, await usageOf(pid ?? 0)] as const);
+  return Object.fromEntries(await Promise.all(found));
 }
 
 /** CPU seconds that each used between the two. */
