@@ -61,10 +61,15 @@ export class RedisBroker implements Broker {
   async listen(target: Target): Promise<Position> {
     this.#listening.set(target, undefined);
     try {
-      await this.#store.persist(target, "subscriber", async (subscriber) => {
-        await this.#subscribe([target], subscriber);
+      return await this.#store.persist(target, "subscriber", async (subscriber, server) => {
+        subscriber.gather();
+        // The question follows the subscription on one connection: nothing can come between the two.
+        const [, position] = await Promise.all([
+          this.#subscribe([target], subscriber),
+          this.#store.positionOver(subscriber, server, { target, epoch: "", seq: 0 }),
+        ]);
+        return position;
       });
-      return await this.#store.position({ target, epoch: "", seq: 0 });
     } catch (error) {
       await this.unlisten(target);
       throw error;

@@ -120,20 +120,42 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   }
 
   /** As {@linkcode positions}. */
-  async position({ target, epoch, seq }: KnownPosition): Promise<Position> {
-    const [itsEpoch, itsSeq] = await this.#ask<[string, number]>(
-      target,
+  position(known: KnownPosition): Promise<Position> {
+    return this.persist(
+      known.target,
+      "commands",
+      (commands, server) => this.positionOver(commands, server, known),
+    );
+  }
+
+  /** Asks once, over this connection to the server. */
+  async positionOver(
+    link: RedisLink,
+    server: RedisServer,
+    { target, epoch, seq }: KnownPosition,
+  ): Promise<Position> {
+    const [itsEpoch, itsSeq] = await this.#run<[string, number]>(
+      link,
       "position",
-      (server) => [epoch, seq, newEpoch(), this.#homeOf(server), this.stateMs],
+      keysOf(target),
+      [epoch, seq, newEpoch(), this.#homeOf(server), this.stateMs],
     );
     return { epoch: itsEpoch, seq: itsSeq };
   }
 
   async history(target: Target, after: Position, upTo?: number): Promise<History> {
     const { size, ageMs } = this.#options.history;
-    const [epoch, seq, before, flat] = await this.#ask<
-      [string, number, string, (string | number)[]]
-    >(target, "history", () => [after.epoch, after.seq, upTo ?? "+", size, ageMs]);
+    const [epoch, seq, before, flat] = await this.persist(
+      target,
+      "commands",
+      (commands) =>
+        this.#run<[string, number, string, (string | number)[]]>(
+          commands,
+          "history",
+          keysOf(target),
+          [after.epoch, after.seq, upTo ?? "+", size, ageMs],
+        ),
+    );
     const entries = [];
     for (let i = 0; i + 2 < flat.length; i += 3) {
       const [isOld, itsSeq, body] = flat.slice(i, i + 3);
@@ -238,36 +260,28 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     const { history } = this.#options;
     const keys = keysOf(target);
     if (idempotencyKey !== undefined) keys.push(`gru:{${target}}:sent:${idempotencyKey}`);
-    const [itsId, epoch, seq] = await this.#run<[string, string, number]>(server, "publish", keys, [
-      ...[id, body, this.#session, number, repeated ? 1 : 0, newEpoch()],
-      ...[this.#homeOf(server), history.size, history.ageMs, this.stateMs],
-      ...(this.#sends ? [this.servers.sharded ? "SPUBLISH" : "PUBLISH", channelOf(target)] : []),
-    ]);
+    const [itsId, epoch, seq] = await this.#run<[string, string, number]>(
+      server.commands,
+      "publish",
+      keys,
+      [
+        ...[id, body, this.#session, number, repeated ? 1 : 0, newEpoch()],
+        ...[this.#homeOf(server), history.size, history.ageMs, this.stateMs],
+        ...(this.#sends ? [this.servers.sharded ? "SPUBLISH" : "PUBLISH", channelOf(target)] : []),
+      ],
+    );
     return { id: itsId, epoch, seq };
   }
 
-  /** Runs a script that may be run again. */
-  #ask<T>(
-    target: Target,
-    script: Script,
-    args: (server: RedisServer) => (string | number)[],
-  ): Promise<T> {
-    return this.persist(
-      target,
-      "commands",
-      (_link, server) => this.#run<T>(server, script, keysOf(target), args(server)),
-    );
-  }
-
   #run<T>(
-    { commands }: RedisServer,
+    link: RedisLink,
     script: Script,
     keys: readonly string[],
     args: readonly (string | number)[],
   ): Promise<T> {
     const sha = this.#shas.get(script) ?? "";
-    commands.gather();
-    return commands.redis.evalsha(sha, keys.length, ...keys, ...args) as Promise<T>;
+    link.gather();
+    return link.redis.evalsha(sha, keys.length, ...keys, ...args) as Promise<T>;
   }
 
   #wake(): void {
