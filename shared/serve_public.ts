@@ -75,12 +75,12 @@ export async function servePublic(options: ServePublicOptions): Promise<HttpServ
   };
 }
 
-/** The adapter's requests only look like one, and cannot be made into another, as middleware does that reads the body. */
+/**
+ * The adapter's requests only look like one, and cannot be made into another, as middleware does that reads the body. Where none
+ * comes they do: another one takes a tenth of the time of a ticket.
+ */
 function genuine(request: Request): Request {
-  const { url, method, headers, signal } = request;
-  const hasBody = method !== "GET" && method !== "HEAD";
-  return new Request(url, {
-    ...{ method, headers, signal },
-    ...(hasBody ? { body: request.body, duplex: "half" } : {}),
-  } as RequestInit);
+  if (request.method === "GET" || request.method === "HEAD") return request;
+  const { url, method, headers, signal, body } = request;
+  return new Request(url, { method, headers, signal, body, duplex: "half" } as RequestInit);
 }

@@ -144,9 +144,9 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
       maxAge: 600,
     }),
     async (context, next) => {
-      await next();
-      // A ticket is for one user and one moment.
+      // A ticket is for one user and one moment. Said beforehand, as a response is made anew for a header that comes later.
       context.header("cache-control", "no-store");
+      await next();
     },
   );
 
