@@ -3,8 +3,9 @@ import type { Buffer } from "node:buffer";
 import type { EventEmitter } from "node:events";
 import type { Socket as TcpSocket } from "node:net";
 import { type FanOut, Outlet, type Sink, type SlowConsumer } from "./fanout.ts";
+import { pingRides } from "./heartbeat.ts";
 import type { Question } from "./lean.ts";
-import { type Batch, type Frame, Packet, webSocketFrame } from "./packets.ts";
+import { type Batch, type Frame, Packet, pingFrame } from "./packets.ts";
 import type { CloseReason, Connection } from "./session.ts";
 import { closeCode, missedEvent, type Result } from "./wire.ts";
 
@@ -94,7 +95,7 @@ export class SocketConnection implements Connection, Sink {
     const conn = this.#conn;
     const tcp = tcpOf(conn);
     if (tcp !== undefined && isFree(conn)) {
-      if (tcp.write(batch.joined)) return;
+      if (tcp.write(pingRides(conn) ? batch.joinedWithPing : batch.joined)) return;
       this.#full = true;
       tcp.once("drain", () => this.#full = false);
     } else if (conn.transport.name !== "websocket") {
@@ -163,8 +164,6 @@ function tcpOf({ transport }: Engine): TcpSocket | undefined {
 function isFree(conn: Engine): boolean {
   return conn.transport.writable && conn.readyState === "open";
 }
-
-const pingFrame = webSocketFrame("2");
 
 /** Sends Engine.IO's packet `ping`. @param socket of Engine.IO */
 export function ping(socket: object): void {

@@ -1,6 +1,7 @@
 /**
  * The heartbeat of Engine.IO 4 from one timer: who has been quiet for an interval is pinged, who then does not answer in time is
- * closed. Engine.IO's own timers, two for each connection, leave 1 to 2 KB of garbage in its old heap with every ping.
+ * closed. Engine.IO's own timers, two for each connection, leave 1 to 2 KB of garbage in its old heap with every ping. Where something
+ * is written shortly before, the ping goes along with it: that is one write less here, and one read less at the client.
  */
 import { clearTimeout } from "node:timers";
 
@@ -30,9 +31,21 @@ class Turn {
   refresh(): void {
     this.#heartbeat.heard(this);
   }
+
+  rides(): boolean {
+    return this.#heartbeat.ride(this);
+  }
+}
+
+/** Whether a ping is to go along with what is written now: then it counts as sent. @param socket of Engine.IO */
+export function pingRides(socket: object): boolean {
+  const { pingIntervalTimer } = socket as Engine;
+  return pingIntervalTimer instanceof Turn && pingIntervalTimer.rides();
 }
 
 const tickMs = 100;
+/** The part of the interval by which a ping may be early. */
+const early = 0.2;
 
 export interface HeartbeatOptions {
   /** How long a connection is quiet before it is pinged. */
@@ -45,6 +58,7 @@ export interface HeartbeatOptions {
 
 export class Heartbeat implements Disposable {
   readonly #intervalTicks: number;
+  readonly #earlyTicks: number;
   readonly #timeoutTicks: number;
   readonly #ping: (socket: object) => void;
   readonly #began = performance.now();
@@ -56,6 +70,7 @@ export class Heartbeat implements Disposable {
   constructor({ intervalMs, timeoutMs, ping }: HeartbeatOptions) {
     this.#ping = ping;
     this.#intervalTicks = Math.ceil(intervalMs / tickMs);
+    this.#earlyTicks = Math.floor(this.#intervalTicks * early);
     this.#timeoutTicks = Math.ceil(timeoutMs / tickMs);
     this.#timer = setInterval(() => this.#catchUp(), tickMs);
   }
@@ -84,6 +99,15 @@ export class Heartbeat implements Disposable {
     this.#putOff(turn, answered ? this.#intervalTicks : this.#timeoutTicks);
   }
 
+  /** See {@linkcode pingRides}. */
+  ride(turn: Turn): boolean {
+    const { engine, tick } = turn;
+    if (engine === undefined || engine.pingTimeoutTimer === turn) return false;
+    if (tick - this.#tick > this.#earlyTicks) return false;
+    this.#awaitAnswer(turn, engine);
+    return true;
+  }
+
   #putOff(turn: Turn, ticks: number): void {
     turn.tick = this.#tick + ticks;
     this.#turns.getOrInsertComputed(turn.tick, () => []).push(turn);
@@ -102,9 +126,13 @@ export class Heartbeat implements Disposable {
     const { engine } = turn;
     if (engine === undefined || engine.readyState === "closed") return;
     if (engine.pingTimeoutTimer === turn) return engine.onClose("ping timeout");
+    this.#awaitAnswer(turn, engine);
+    this.#ping(engine);
+  }
+
+  #awaitAnswer(turn: Turn, engine: Engine): void {
     engine.pingTimeoutTimer = turn;
     engine.hasRefreshedPingTimeout = false;
-    this.#ping(engine);
     this.#putOff(turn, this.#timeoutTicks);
   }
 

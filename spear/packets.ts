@@ -38,6 +38,7 @@ export class Batch {
   readonly bytesLength: number;
   readonly #count: number;
   #joined: Buffer | undefined;
+  #joinedWithPing: Buffer | undefined;
   #next: Batch | undefined;
 
   constructor(before: Batch | undefined, last: Packet) {
@@ -68,6 +69,11 @@ export class Batch {
       ? this.last.bytes
       : Buffer.concat(this.packets().map(({ bytes }) => bytes), this.bytesLength);
   }
+
+  /** And behind them Engine.IO's packet `ping`. */
+  get joinedWithPing(): Buffer {
+    return this.#joinedWithPing ??= Buffer.concat([this.joined, pingFrame]);
+  }
 }
 
 /** A text frame of a server, unmasked (RFC 6455, 5.2). */
@@ -88,3 +94,6 @@ export function webSocketFrame(text: string): Buffer {
   frame.write(text, header);
   return frame;
 }
+
+/** Engine.IO's packet `ping`. */
+export const pingFrame = webSocketFrame("2");
