@@ -48,7 +48,7 @@ const tickMs = 100;
 const early = 0.2;
 
 export interface HeartbeatOptions {
-  /** How long a connection is quiet before it is pinged. */
+  /** How long a connection is quiet before it is pinged, at the latest. */
   readonly intervalMs: number;
   /** How long it then has to answer. */
   readonly timeoutMs: number;

@@ -69,12 +69,6 @@ export class ClusterScene implements Scene {
     return new ClusterScene(cluster, programs);
   }
 
-  program(name: string): RunningProgram {
-    const program = this.#programs.get(name);
-    if (program === undefined) throw new Error(`no program ${name} in this cluster`);
-    return program;
-  }
-
   get addresses(): string[] {
     return [...this.#programs].filter(([name]) => name.startsWith("spear"))
       .map(([, { address }]) => address);
