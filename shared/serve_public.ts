@@ -14,9 +14,12 @@ const maxHeaderBytes = 65_536;
 const forbiddenMethods = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 export interface ServePublicOptions extends Omit<ServeOptions, "tls"> {
-  /** By then a request's headers are there, or its connection is closed. Default 5000; seen to once a second. */
+  /**
+   * By then a request's headers have been read, or its connection is closed; seen to once a second. Default 20 000: it counts while
+   * this thread is busy, too, and in a storm whoever came in good order would be sent away and come again.
+   */
   readonly headersMs?: number;
-  /** By then the whole request is there. Default 15 000. */
+  /** By then the whole request has been read. Default 30 000. */
   readonly requestMs?: number;
 }
 
@@ -26,7 +29,7 @@ export interface ServePublicOptions extends Omit<ServeOptions, "tls"> {
  */
 export async function servePublic(options: ServePublicOptions): Promise<HttpServer> {
   const { host, port, handler, log, drainMs = 10_000 } = options;
-  const { headersMs = 5000, requestMs = 15_000 } = options;
+  const { headersMs = 20_000, requestMs = 30_000 } = options;
   const underWay = new UnderWay(handler);
 
   function errorHandler(error: unknown): Response {

@@ -13,5 +13,5 @@ serve({
   hostname: process.env.HOST ?? "127.0.0.1",
   port: Number(process.env.PORT ?? 30000),
   // Who speaks slowly is not waited for.
-  serverOptions: { headersTimeout: 5000, requestTimeout: 15_000 },
+  serverOptions: { headersTimeout: 20_000, requestTimeout: 30_000 },
 });
