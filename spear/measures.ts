@@ -67,3 +67,13 @@ function isHeld({ p99Ms, received, expected, lost, sentPerSecond }: LoadResult, 
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
+
+/** Those of `known` that a comma list names. @throws {TypeError} for any other name. */
+export function namedIn<N extends string>(list: string, known: readonly N[], flag: string): N[] {
+  const named = list.split(",");
+  const other = named.find((name) => !known.some((one) => one === name));
+  if (other !== undefined) {
+    throw new TypeError(`--${flag}: expected some of ${known.join(",")}, got ${other}`);
+  }
+  return known.filter((name) => named.includes(name));
+}

@@ -7,7 +7,15 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { freePort, taskArguments, taskEnvironment } from "@gru/shared/testing";
 import { Load, type LoadOptions } from "./load.ts";
-import { highestHeld, median, p99LimitMs, type Usage, usageOf, usualLoad } from "./measures.ts";
+import {
+  highestHeld,
+  median,
+  namedIn,
+  p99LimitMs,
+  type Usage,
+  usageOf,
+  usualLoad,
+} from "./measures.ts";
 
 const contestants = ["spear", "socket.io", "ws"] as const;
 type Contestant = (typeof contestants)[number];
@@ -236,7 +244,7 @@ async function main(): Promise<void> {
     ].join("\n"));
   }
   const [server, load] = values.pin === "" ? [] : values.pin.split(",").map(Number);
-  const taking = contestants.filter((name) => values.contestants.split(",").includes(name));
+  const taking = namedIn(values.contestants, contestants, "contestants");
   for (const name of values.only.split(",")) {
     const test = cases[name];
     if (test === undefined) throw new TypeError(`--only: no case ${name}`);

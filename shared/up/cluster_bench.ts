@@ -7,6 +7,7 @@ import { Load, type LoadOptions, type LoadResult } from "../../spear/load.ts";
 import {
   highestHeld,
   median,
+  namedIn,
   p99LimitMs,
   type Run as LoadRun,
   usualLoad,
@@ -495,11 +496,7 @@ async function main(): Promise<void> {
       `  --contestants  of nodes and many, comma list [${allContestants.join(",")}]`,
     ].join("\n"));
   }
-  const taking = values.contestants.split(",").map((name) => {
-    const found = allContestants.find((known) => known === name);
-    if (found === undefined) throw new TypeError(`--contestants: no contestant ${name}`);
-    return found;
-  });
+  const taking = namedIn(values.contestants, allContestants, "contestants");
   for (const name of values.only.split(",")) {
     const test = cases[name];
     if (test === undefined) throw new TypeError(`--only: no case ${name}`);
