@@ -4,10 +4,15 @@
  * has the permissions and V8 flags of the program's task, save that it may read any file: where it will lie is not known yet.
  */
 import { join } from "node:path";
+import { base, withoutBase } from "./compile_base.ts";
 
 const { tasks } = JSON.parse(Deno.readTextFileSync("deno.json"));
 const exclusions = testsOfBintrees().flatMap((folder) => ["--exclude", folder]);
 
+say(
+  `compile: uses ${base}, which Deno downloads from dl.deno.land (about 40 MB) if its cache lacks it; ` +
+    "DENORT_BIN names a file to use instead",
+);
 for (const program of ["ticket", "spear", "stat", "idgen", "minions"]) {
   const words: string[] = tasks[program].split(" ");
   const [files = `${program}/profiles`] = words.flatMap((word) =>
@@ -15,17 +20,30 @@ for (const program of ["ticket", "spear", "stat", "idgen", "minions"]) {
   );
   const flags = words.filter((word) => /^--(allow-|ignore-|v8-flags)/.test(word))
     .map((word) => word.startsWith("--allow-read=") ? "--allow-read" : word);
-  const { success } = await new Deno.Command("deno", {
+  const { success, stderr } = await new Deno.Command("deno", {
     args: [
       "compile",
       ...flags,
+      // What shared/systemd.ts needs; the unit has RuntimeDirectory=gru/<program>.
+      ...["--unstable-net", "--allow-write=/run/gru,/run/systemd/notify"],
       ...files.split(",").flatMap((path) => ["--include", path]),
+      // What only tests need stays out.
+      "--exclude-unused-npm",
       ...exclusions,
       ...["--output", `dist/${program}`],
       `${program}/main.ts`,
     ],
-  }).spawn().status;
+    stdout: "inherit",
+    stderr: "piped",
+  }).output();
+  const text = new TextDecoder().decode(stderr).trimEnd();
+  say(success ? text : withoutBase(text) ?? text);
   if (!success) Deno.exit(1);
+}
+
+function say(line: string): void {
+  // deno-lint-ignore no-console
+  console.error(line);
 }
 
 /**

@@ -1,8 +1,8 @@
-/** What idgen offers: 64-bit snowflake ids, as decimal strings because a JSON number cannot hold them. */
+/** The contract of idgen: 64-bit snowflake ids, as decimal strings because a JSON number cannot hold them. */
 import { z } from "zod";
 import { defineContract } from "@gru/shared/rpc/contract";
 
-// Pure: for a program that runs alone and makes its own ids.
+// Pure functions, for a program that runs alone and makes its own ids.
 export { decodeId, Snowflake } from "./snowflake.ts";
 
 export const maxIdsPerCall = 10_000;
@@ -16,19 +16,32 @@ export const idgenContract = defineContract("idgen", {
   next: {
     input: z.strictObject({ count: z.number().int().min(1).max(maxIdsPerCall) }),
     output: z.object({ ids: z.array(decimalId) }),
-    // Ids that are handed out twice over are merely never used.
+    // A repeated call returns new ids. The ids of the first call are then never used.
     idempotent: true,
   },
-  /** What an id says: Unix milliseconds, worker 0–1023, sequence 0–4095. */
+  /** The parts of an id: Unix milliseconds, worker 0–1023, sequence 0–4095. */
   decode: {
     input: z.strictObject({ id: decimalId }),
     output: z.object({ timeMs: z.number(), worker: z.number(), sequence: z.number() }),
     idempotent: true,
   },
-  /** One id; the name that Gru's own clients call. */
+  /** One id. Clients of the old Gru call this method. */
   getMsgId: {
     input: z.strictObject({}),
     output: z.object({ id: decimalId }),
+    idempotent: true,
+  },
+  /** What this node issues now; the console asks while the registry cannot tell. */
+  status: {
+    input: z.strictObject({}),
+    output: z.object({
+      /** The worker of its ids. null: it issues none. */
+      worker: z.number().nullable(),
+      /** The ids were reserved before the registry went away. */
+      withoutRegistry: z.boolean(),
+      /** How long it can issue ids without the registry. */
+      reservedMs: z.number(),
+    }),
     idempotent: true,
   },
   getServiceVersion: {

@@ -1,7 +1,7 @@
-/** For the fault tests and the soak: real idgen processes, and a load that checks every id it is given. */
+/** Support for the fault tests and the soak: real idgen processes, and a load that checks every id it receives. */
 import { logger } from "@gru/shared/log";
-import type { Instance, Registry } from "@gru/shared/registry";
-import { connectZookeeper } from "@gru/shared/registry_zookeeper";
+import type { Instance, Registry } from "@gru/shared/registry/registry";
+import { connectZookeeper } from "@gru/shared/zookeeper/registry";
 import { connectRpc } from "@gru/shared/rpc/client";
 import type { Client } from "@gru/shared/rpc/contract";
 import {
@@ -11,19 +11,21 @@ import {
   taskArguments,
   TestServer,
   waitFor,
-} from "@gru/shared/testing";
+} from "@gru/shared/testing/harness";
 import { type IdgenContract, idgenContract } from "./contract.ts";
 
-/** Half of the profiles', so that faults take half as long. */
+/** Half of the profiles' value, so that each fault takes half as long. */
 export const sessionMs = 2000;
 
 export interface ClusterOptions {
   /** `host:port` of each ZooKeeper server. */
   readonly zookeeper: readonly string[];
-  /** One entry a node; `clock`: how far it is off and how far it jumps, milliseconds. */
+  /** One entry for each node. `clock`: the clock's constant offset and the size of its jumps, milliseconds. */
   readonly nodes: readonly {
     readonly flags?: readonly string[];
     readonly clock?: readonly [number, number];
+    /** True: the cluster does not start this node; the test does. */
+    readonly late?: boolean;
   }[];
 }
 
@@ -56,7 +58,7 @@ export class IdgenProcess extends TestServer {
     return this.process?.output ?? "";
   }
 
-  /** Also after {@linkcode kill}. Resolves before it serves. */
+  /** Works also after {@linkcode kill}. Resolves before the process serves. */
   spawn(): void {
     this.process = new ServerProcess(Deno.execPath(), {
       args: [...this.#command],
@@ -70,12 +72,36 @@ export class IdgenProcess extends TestServer {
     });
   }
 
-  /** As its metrics say; undefined when it does not answer. */
+  /** As reported by the node's metrics. Undefined when the node does not answer. */
   async isActive(): Promise<boolean | undefined> {
+    const active = await this.#metric("gru_idgen_active");
+    return active === undefined ? undefined : active === 1;
+  }
+
+  /** How far the newest id is ahead of the node's clock. Undefined when the node does not answer. */
+  async aheadMs(): Promise<number | undefined> {
+    const seconds = await this.#metric("gru_idgen_ahead_seconds");
+    return seconds === undefined ? undefined : 1000 * seconds;
+  }
+
+  /** Whether it issues what it reserved before the registry went away. Undefined when it does not answer. */
+  async isWithoutRegistry(): Promise<boolean | undefined> {
+    const value = await this.#metric("gru_idgen_without_registry");
+    return value === undefined ? undefined : value === 1;
+  }
+
+  /** How long it can issue without the registry. Undefined when the node does not answer. */
+  async reservedMs(): Promise<number | undefined> {
+    const seconds = await this.#metric("gru_idgen_reserved_seconds");
+    return seconds === undefined ? undefined : 1000 * seconds;
+  }
+
+  async #metric(name: string): Promise<number | undefined> {
     try {
       const signal = AbortSignal.timeout(500);
       const response = await fetch(`http://127.0.0.1:${this.port}/metrics`, { signal });
-      return /^gru_idgen_active\{.*\} 1$/m.test(await response.text());
+      const line = new RegExp(`^${name}\\{.*\\} (.+)$`, "m").exec(await response.text());
+      return Number(line?.[1]);
     } catch {
       return undefined;
     }
@@ -85,11 +111,11 @@ export class IdgenProcess extends TestServer {
 export interface Cluster extends AsyncDisposable {
   readonly nodes: readonly IdgenProcess[];
   readonly load: Load;
-  /** Waits for one that issues. */
+  /** Waits for a node that issues ids. */
   active(): Promise<IdgenProcess>;
 }
 
-/** Resolves when ids flow. */
+/** Resolves when the cluster issues ids. */
 export async function startCluster({ zookeeper, nodes }: ClusterOptions): Promise<Cluster> {
   await using stack = new AsyncDisposableStack();
   const root = `/gru${freePort()}`;
@@ -97,8 +123,9 @@ export async function startCluster({ zookeeper, nodes }: ClusterOptions): Promis
   const processes = nodes.map((node, index) =>
     stack.use(new IdgenProcess(index + 1, address, node))
   );
-  for (const process of processes) process.spawn();
-  await Promise.all(processes.map((process) => process.serving()));
+  const begin = processes.filter((_, index) => !nodes[index]?.late);
+  for (const process of begin) process.spawn();
+  await Promise.all(begin.map((process) => process.serving()));
 
   const registry = stack.use(
     await connectZookeeper({ servers: zookeeper, root, sessionMs, log: logger("test") }),
@@ -106,7 +133,8 @@ export async function startCluster({ zookeeper, nodes }: ClusterOptions): Promis
   const clients: Client<IdgenContract>[] = [];
   const anyone = stack.use(await connectRpc(idgenContract, { registry, timeoutMs: 3000 }));
   clients.push(anyone.any, anyone.any, anyone.any, anyone.any);
-  // These never hear that their node should no longer be asked, so a node that wakes up is asked at once.
+  // These clients do not follow the registry, so they keep calling a node while it is frozen, and call it at once when
+  // it resumes.
   for (const process of processes) {
     const stubborn = { registry: only(process), timeoutMs: 300 };
     clients.push(stack.use(await connectRpc(idgenContract, stubborn)).any);
@@ -153,13 +181,13 @@ export interface Row {
   readonly refused: number;
   readonly duplicates: number;
   readonly inversions: number;
-  /** The longest time without a single answered call. */
+  /** The longest time without any answered call. */
   readonly longestGapMs: number;
-  /** From the fault's end to the first answer of a call that began after it. */
+  /** From the end of the fault to the first answer of a call that began after it. */
   readonly healMs: number;
 }
 
-/** Calls without end from several clients, each as soon as the last is answered. */
+/** Endless calls from several clients. Each client calls again as soon as the previous call is answered. */
 export class Load implements AsyncDisposable {
   readonly #clients: readonly Client<IdgenContract>[];
   readonly #loops: Promise<void>[];
@@ -179,14 +207,14 @@ export class Load implements AsyncDisposable {
     this.#loops = this.#clients.map((client) => this.#loop(client));
   }
 
-  /** Counts from here on. */
+  /** Starts the counts again. */
   begin(): void {
     this.#countBefore = this.#count;
     this.#refused = this.#inversions = this.#longestGapMs = 0;
     this.#answeredAt = performance.now();
   }
 
-  /** How long it takes until a call that begins from now on is answered. */
+  /** Measures how long it takes until a call that begins after now is answered. */
   async answered(): Promise<number> {
     const begunAt = performance.now();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -199,7 +227,7 @@ export class Load implements AsyncDisposable {
     return performance.now() - begunAt;
   }
 
-  /** What happened since {@linkcode begin}; duplicates are looked for among all ids ever. */
+  /** What happened since {@linkcode begin}. Duplicates are counted among all ids of the whole run. */
   row(fault: string, healMs: number): Row {
     const longestGapMs = Math.max(this.#longestGapMs, performance.now() - this.#answeredAt);
     return {

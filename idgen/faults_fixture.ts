@@ -1,4 +1,7 @@
-/** idgen with a clock that is off, or jumps about once a second: `faults_fixture.ts <offsetMs> <jumpMs> --flag …` */
+/**
+ * An idgen node with a clock that is wrong, or jumps about once a second: `faults_fixture.ts <offsetMs> <jumpMs> --flag
+ * …`
+ */
 import { loadConfig } from "@gru/shared/config";
 import { configureLog } from "@gru/shared/log";
 import { runUntilSignal } from "@gru/shared/program";

@@ -1,7 +1,7 @@
-/** What idgen does while things break. Each test prints how many ids there were, how long there were none, and what was wrong. */
+/** How idgen behaves under faults. Each test prints the number of ids, the longest gap and what went wrong. */
 import assert from "node:assert/strict";
-import { serverTest, waitFor } from "@gru/shared/testing";
-import { startEnsemble, startZookeeper } from "@gru/shared/testing_zookeeper";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
+import { startEnsemble, startZookeeper, whileDown } from "@gru/shared/testing/zookeeper";
 import {
   type Cluster,
   type ClusterOptions,
@@ -13,7 +13,7 @@ import {
 
 const unique = ["--order", "unique"];
 
-/** Long enough for the others to take over from who was stopped. */
+/** Long enough for another node to take over from a stopped one. */
 const beyondSessionMs = 2 * sessionMs;
 
 function pause(ms: number): Promise<void> {
@@ -26,7 +26,7 @@ async function finish(
   healMs: number,
   order: "strict" | "unique",
 ): Promise<void> {
-  // Some time on, so that what went wrong during the fault has the chance to show.
+  // The load continues for a while, so that errors made during the fault can show.
   await pause(500);
   const row = load.row(`${fault} (${order})`, healMs);
   // deno-lint-ignore no-console
@@ -46,7 +46,7 @@ async function withZookeeper(
 }
 
 serverTest({
-  name: "idgen: another node goes on after a kill -9 of the active one",
+  name: "idgen: another node takes over after a kill -9 of the active node",
   needs: "zookeeper",
   fn: () =>
     withZookeeper([{}, {}, {}], async ({ load, active }) => {
@@ -61,7 +61,7 @@ serverTest({
 });
 
 serverTest({
-  name: "idgen: an active node that is stopped hands over at once",
+  name: "idgen: an active node that is stopped in order hands over at once",
   needs: "zookeeper",
   fn: () =>
     withZookeeper([{}, {}], async ({ load, active }) => {
@@ -72,10 +72,11 @@ serverTest({
 });
 
 serverTest({
-  name: "idgen: an active node that slept beyond its session issues nothing when it wakes",
+  name:
+    "idgen: an active node that is frozen longer than its session issues nothing when it resumes",
   needs: "zookeeper",
   fn: () =>
-    // Clocks that differ, so that ids made by the clock alone would show.
+    // The clocks differ, so that an error would show in ids made from the clock alone.
     withZookeeper([{ clock: [-3000, 0] }, { clock: [3000, 0] }], async (cluster) => {
       const { load, active, nodes } = cluster;
       const sleeper = await active();
@@ -85,7 +86,7 @@ serverTest({
       sleeper.thaw();
       const other = nodes.find((node) => node !== sleeper);
       await waitFor(async () => await sleeper.isActive() === false, {
-        what: "the sleeper stands by",
+        what: "the frozen node is standing by",
       });
       assert.equal(await other?.isActive(), true);
       await finish(load, "SIGSTOP beyond the session", healMs, "strict");
@@ -93,7 +94,8 @@ serverTest({
 });
 
 serverTest({
-  name: "idgen: two nodes of one worker never issue the same ids when one sleeps and wakes",
+  name:
+    "idgen: two nodes with the same worker never issue the same ids when one freezes and resumes",
   needs: "zookeeper",
   fn: () =>
     withZookeeper([
@@ -106,14 +108,14 @@ serverTest({
       await pause(sessionMs);
       sleeper.thaw();
       await waitFor(async () => await sleeper.isActive() === false, {
-        what: "the sleeper stands by",
+        what: "the frozen node is standing by",
       });
       await finish(load, "SIGSTOP of a worker's holder", healMs, "unique");
     }),
 });
 
 serverTest({
-  name: "idgen: nodes that all issue outlive a kill -9 and a sleep",
+  name: "idgen: with order unique, ids continue after a kill -9 and a freeze",
   needs: "zookeeper",
   fn: () =>
     withZookeeper([{ flags: unique }, { flags: unique }, { flags: unique }], async (cluster) => {
@@ -135,7 +137,7 @@ serverTest({
 
 for (const awayMs of [300, beyondSessionMs]) {
   serverTest({
-    name: `idgen: ids flow again after ZooKeeper was killed and away for ${awayMs} ms`,
+    name: `idgen: ids are issued again after ZooKeeper was down for ${awayMs} ms`,
     needs: "zookeeper",
     fn: () =>
       withZookeeper([{}, {}], async ({ load }, zookeeper) => {
@@ -151,7 +153,7 @@ for (const awayMs of [300, beyondSessionMs]) {
 }
 
 serverTest({
-  name: "idgen: ids flow again after ZooKeeper was frozen beyond the session",
+  name: "idgen: ids are issued again after ZooKeeper was frozen for longer than the session",
   needs: "zookeeper",
   fn: () =>
     withZookeeper([{}, {}], async ({ load }, zookeeper) => {
@@ -164,7 +166,7 @@ serverTest({
 });
 
 serverTest({
-  name: "idgen: clocks that differ and jump by seconds change nothing",
+  name: "idgen: ids stay unique and ordered while clocks differ and jump by seconds",
   needs: "zookeeper",
   fn: () =>
     withZookeeper(
@@ -186,7 +188,7 @@ serverTest({
 
 serverTest({
   name:
-    "idgen: ids go on while one of three ZooKeeper servers is dead or frozen, and after two were",
+    "idgen: ids continue while one of three ZooKeeper servers is dead or frozen, and again after two were",
   needs: "zookeeper",
   fn: async () => {
     await using ensemble = await startEnsemble();
@@ -212,3 +214,136 @@ serverTest({
     await finish(load, "two of three killed", await load.answered(), "strict");
   },
 });
+
+/** The clocks differ by seconds: after a loss of data only what running nodes remember keeps the order. */
+const clocks = [{ clock: [3000, 0] }, { clock: [-3000, 0] }, { clock: [0, 2000] }] as const;
+/** Counted from the moment when ZooKeeper serves again. */
+const healLimitMs = 15_000;
+
+serverTest({
+  name: "idgen: ids stay ordered when ZooKeeper is replaced by an empty one and a new node starts",
+  needs: "zookeeper",
+  fn: () =>
+    withZookeeper([...clocks, { late: true }], async ({ load, nodes }, zookeeper) => {
+      await whileDown([zookeeper], (server) => server.empty());
+      nodes.at(-1)?.spawn();
+      const healMs = await load.answered();
+      assert.ok(healMs < healLimitMs);
+      await pause(beyondSessionMs);
+      await Promise.all(nodes.map((node) => node.serving()));
+      await load.answered();
+      await finish(load, "ZooKeeper replaced by an empty one", healMs, "strict");
+    }),
+});
+
+serverTest({
+  name:
+    "idgen: ids stay ordered when ZooKeeper is restored from a backup that names an earlier active node",
+  needs: "zookeeper",
+  fn: () =>
+    withZookeeper([...clocks, { late: true }], async ({ load, active, nodes }, zookeeper) => {
+      await whileDown([zookeeper], (server) => server.backUp());
+      await load.answered();
+      const first = await active();
+      await first.stop();
+      first.spawn();
+      await load.answered();
+      await first.serving();
+      await pause(beyondSessionMs);
+      load.begin();
+      await whileDown([zookeeper], (server) => server.restore());
+      nodes.at(-1)?.spawn();
+      const healMs = await load.answered();
+      assert.ok(healMs < healLimitMs);
+      await pause(beyondSessionMs);
+      await Promise.all(nodes.map((node) => node.serving()));
+      await load.answered();
+      await finish(load, "ZooKeeper restored from an older backup", healMs, "strict");
+    }),
+});
+
+serverTest({
+  name:
+    "idgen: ids stay ordered when ZooKeeper is emptied and the active node is killed at the same moment",
+  needs: "zookeeper",
+  fn: () =>
+    withZookeeper(
+      [{ clock: [4000, 0] }, { late: true, clock: [-4000, 0] }],
+      async (cluster, zookeeper) => {
+        const { load, nodes: [first, second] } = cluster;
+        // After a first start ids are ahead of the clock for a while.
+        await waitFor(async () => (await first?.aheadMs() ?? Infinity) < 100, {
+          what: "the clock to reach the ids",
+        });
+        await first?.kill();
+        await whileDown([zookeeper], (server) => server.empty());
+        second?.spawn();
+        const healMs = await load.answered();
+        assert.ok(healMs < healLimitMs);
+        await finish(load, "ZooKeeper emptied, active node killed", healMs, "strict");
+      },
+    ),
+});
+
+serverTest({
+  name:
+    "idgen: two nodes with the same worker never issue at once after ZooKeeper lost the first one's lease",
+  needs: "zookeeper",
+  fn: () =>
+    withZookeeper([
+      { flags: [...unique, "--worker", "7"] },
+      { late: true, flags: [...unique, "--worker", "7"] },
+    ], async ({ load, nodes: [first, second] }, zookeeper) => {
+      await whileDown([zookeeper], (server) => server.empty());
+      second?.spawn();
+      await second?.serving();
+      const healMs = await load.answered();
+      // The two nodes never both issue: each is called as often as possible until one of them has won.
+      const until = performance.now() + 2 * beyondSessionMs;
+      while (performance.now() < until) {
+        const states = await Promise.all([first?.isActive(), second?.isActive()]);
+        assert.deepEqual(states.filter((isActive) => isActive).length < 2, true);
+      }
+      await finish(load, "ZooKeeper emptied, one worker", healMs, "unique");
+    }),
+});
+
+const withoutRegistry = [...["--withoutRegistry", "unique"], ...["--ceilingMs", "60000"]];
+
+for (
+  const [order, nodes] of [
+    ["unique", [{ flags: [...unique, "--ceilingMs", "60000"] }, {
+      flags: [...unique, "--ceilingMs", "60000"],
+    }]],
+    ["strict", [{ flags: withoutRegistry }]],
+  ] as const
+) {
+  serverTest({
+    name:
+      `idgen, ${order}: no id is refused while ZooKeeper is away for longer than the session, nor when it is back`,
+    needs: "zookeeper",
+    fn: () =>
+      withZookeeper(nodes, async ({ load, nodes: [first] }, zookeeper) => {
+        await waitFor(async () => (await first?.reservedMs() ?? 0) > 50_000, {
+          what: "the node has reserved ids",
+        });
+        load.begin();
+        await zookeeper.kill();
+        await waitFor(async () => await first?.isWithoutRegistry() === true, {
+          what: "the node issues ids without the registry",
+        });
+        await pause(beyondSessionMs);
+        assert.match(first?.output ?? "", /the registry is away: issuing unique ids/);
+        zookeeper.spawn();
+        await zookeeper.serving();
+        await waitFor(async () => await first?.isWithoutRegistry() === false, {
+          what: "the node has its lease again",
+        });
+        await load.answered();
+        const row = load.row(`ZooKeeper away, ids go on (${order})`, 0);
+        assert.equal(row.refused, 0);
+        assert.equal(row.duplicates, 0);
+        await finish(load, "ZooKeeper away, ids go on", 0, "unique");
+      }),
+  });
+}

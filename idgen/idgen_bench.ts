@@ -1,11 +1,11 @@
 /**
- * Ids a second: in the process, and from an idgen process over the RPC, beside a bare Hono handler on `Deno.serve` that is
- * called over the same HTTP/2. `deno task bench:idgen`; it prints tables.
+ * Ids per second: in the process, and from an idgen process over RPC, compared with a bare Hono handler on `Deno.serve`
+ * that is called over the same HTTP/2. `deno task bench:idgen` prints the tables.
  */
 import { Hono } from "hono";
-import type { Registry } from "@gru/shared/registry";
+import type { Registry } from "@gru/shared/registry/registry";
 import { connectRpc } from "@gru/shared/rpc/client";
-import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing";
+import { freePort, projectRoot, ServerProcess, taskArguments } from "@gru/shared/testing/harness";
 import { idgenContract } from "./contract.ts";
 import { Snowflake } from "./snowflake.ts";
 
@@ -14,7 +14,7 @@ const rounds = 3;
 
 interface Contender {
   readonly name: string;
-  /** Does some work and says how many ids it made. */
+  /** Does some work and returns how many ids it made. */
   readonly run: () => number | Promise<number>;
 }
 
@@ -30,7 +30,10 @@ async function rate(contender: Contender): Promise<number> {
   return 1000 * ids / (performance.now() - startedAt);
 }
 
-/** In turn, round after round; the best round of each counts. Ratios are to the first. */
+/**
+ * The contenders run in turn, round after round; the best round of each counts. Ratios are relative to the first
+ * contender.
+ */
 async function compare(title: string, contenders: readonly Contender[]): Promise<void> {
   const best = contenders.map(() => 0);
   for (let round = 0; round < rounds; round++) {
@@ -138,7 +141,7 @@ async function overRpc(): Promise<void> {
   ]);
 }
 
-/** As little as answers such a call. */
+/** The least code that can answer such a call. */
 function serveBare(port: number): void {
   const app = new Hono().get("/healthz", (context) => context.text("ok"))
     .post("/idgen/next", async (context) => {

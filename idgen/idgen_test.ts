@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
-import type { View } from "@gru/shared/registry";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
+import type { View } from "@gru/shared/registry/registry";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
 import { connectRpc } from "@gru/shared/rpc/client";
-import { waitFor } from "@gru/shared/testing";
+import { slowTest, waitFor } from "@gru/shared/testing/harness";
 import { idgenContract } from "./contract.ts";
 import { type IdgenConfig, idgenSchema, startIdgen } from "./idgen.ts";
 
@@ -25,7 +25,7 @@ function config(changes: Partial<IdgenConfig> = {}): IdgenConfig {
 
 const call = { deadline: Infinity, signal: new AbortController().signal };
 
-Deno.test("idgen serves its contract over the RPC", async () => {
+Deno.test("idgen serves its contract over RPC", async () => {
   await using registry = new MemoryRegistry();
   await using _idgen = await startIdgen(config(), { registry });
   await using client = await connectRpc(idgenContract, { registry, timeoutMs: 5000 });
@@ -40,7 +40,7 @@ Deno.test("idgen serves its contract over the RPC", async () => {
   assert.match((await getServiceVersion({})).version, /^\d+\.\d+\.\d+$/);
 });
 
-Deno.test("idgen refuses bad input and goes on", async () => {
+Deno.test("idgen rejects bad input and keeps serving", async () => {
   await using registry = new MemoryRegistry();
   await using idgen = await startIdgen(config(), { registry });
   const bad: [method: string, input: unknown][] = [
@@ -69,37 +69,40 @@ Deno.test("idgen refuses bad input and goes on", async () => {
   assert.match((await response.json()).id, /^\d{19}$/);
 });
 
-Deno.test("idgen, strict: one issues, and the next goes on above it whatever its clock says", async () => {
-  await using registry = new MemoryRegistry();
-  await using stack = new AsyncDisposableStack();
-  const clocks = [0, -3_600_000, 7_200_000, -5000];
-  const nodes = [];
-  for (const [index, offMs] of clocks.entries()) {
-    nodes.push(stack.use(
-      await startIdgen(config({ id: index + 1 }), { registry, wallMs: () => Date.now() + offMs }),
-    ));
-  }
-  let last = 0n;
-  for (const [index, node] of nodes.entries()) {
-    await waitFor(() => node.worker !== undefined, { what: `node ${index} is active` });
-    for (const other of nodes.slice(index + 1)) {
-      await assert.rejects(async () => other.handlers.next({ count: 1 }, call), {
-        code: "unavailable",
-        retryable: true,
-      });
+slowTest(
+  "idgen, strict: one node issues, and the next one continues above its ids whatever the clock says",
+  async () => {
+    await using registry = new MemoryRegistry();
+    await using stack = new AsyncDisposableStack();
+    const clocks = [0, -3_600_000, 7_200_000, -5000];
+    const nodes = [];
+    for (const [index, offMs] of clocks.entries()) {
+      nodes.push(stack.use(
+        await startIdgen(config({ id: index + 1 }), { registry, wallMs: () => Date.now() + offMs }),
+      ));
     }
-    for (let i = 0; i < 3; i++) {
-      const { ids } = await node.handlers.next({ count: 5000 }, call);
-      for (const id of ids) {
-        assert.ok(BigInt(id) > last);
-        last = BigInt(id);
+    let last = 0n;
+    for (const [index, node] of nodes.entries()) {
+      await waitFor(() => node.worker !== undefined, { what: `node ${index} is active` });
+      for (const other of nodes.slice(index + 1)) {
+        await assert.rejects(async () => other.handlers.next({ count: 1 }, call), {
+          code: "unavailable",
+          retryable: true,
+        });
       }
+      for (let i = 0; i < 3; i++) {
+        const { ids } = await node.handlers.next({ count: 5000 }, call);
+        for (const id of ids) {
+          assert.ok(BigInt(id) > last);
+          last = BigInt(id);
+        }
+      }
+      await node[Symbol.asyncDispose]();
     }
-    await node[Symbol.asyncDispose]();
-  }
-});
+  },
+);
 
-Deno.test("idgen refuses when its clock is beyond the last id, and goes on when it is right", async () => {
+Deno.test("idgen rejects calls while its clock is beyond the last id, and serves again when the clock is right", async () => {
   await using registry = new MemoryRegistry();
   let offMs = 100 * 365 * 86_400_000;
   const wallMs = () => Date.now() + offMs;
@@ -112,7 +115,7 @@ Deno.test("idgen refuses when its clock is beyond the last id, and goes on when 
   assert.equal((await idgen.handlers.next({ count: 5 }, call)).ids.length, 5);
 });
 
-Deno.test("idgen, unique: all issue, each with a worker of its own", async () => {
+slowTest("idgen, unique: all nodes issue, each with its own worker", async () => {
   await using registry = new MemoryRegistry();
   await using stack = new AsyncDisposableStack();
   const nodes = [];
@@ -124,7 +127,7 @@ Deno.test("idgen, unique: all issue, each with a worker of its own", async () =>
   assert.equal(new Set(answers.flatMap(({ ids }) => ids)).size, 180_000);
 });
 
-Deno.test("idgen, unique: a worker fixed by the profile is waited for", async () => {
+Deno.test("idgen, unique: a node waits for the worker that its profile names", async () => {
   await using registry = new MemoryRegistry();
   const fixed = (id: number) => config({ id, order: "unique", worker: 7 });
   await using first = await startIdgen(fixed(1), { registry });
@@ -134,7 +137,7 @@ Deno.test("idgen, unique: a worker fixed by the profile is waited for", async ()
   await waitFor(() => second.worker === 7);
 });
 
-Deno.test("idgen lists every node, and as callable only who issues", async () => {
+Deno.test("idgen lists every node, and lists a node as callable only while it issues", async () => {
   await using registry = new MemoryRegistry();
   const seen = new Map<string, View>();
   for (const service of ["idgen", "idgen-node"]) {
@@ -148,14 +151,16 @@ Deno.test("idgen lists every node, and as callable only who issues", async () =>
     await first[Symbol.asyncDispose]();
     await waitFor(() => names("idgen") === "idgen2" && names("idgen-node") === "idgen2");
     const metaOf = () => seen.get("idgen-node")?.instances[0]?.meta;
-    await waitFor(() => metaOf()?.active === true, { what: "its listing says so" });
+    await waitFor(() => metaOf()?.active === true, {
+      what: "the listing shows the node as active",
+    });
     assert.equal(metaOf()?.worker, 0);
   }
   assert.equal(names("idgen-node"), "");
   assert.equal(names("idgen"), "");
 });
 
-Deno.test("idgen is not ready while another node has its name, and listed as soon as it is free", async () => {
+Deno.test("idgen is not ready while another node has its name, and is listed as soon as the name is free", async () => {
   await using registry = new MemoryRegistry();
   await using first = await startIdgen(config(), { registry });
   await using second = await startIdgen(config(), { registry });
@@ -165,11 +170,11 @@ Deno.test("idgen is not ready while another node has its name, and listed as soo
   };
   assert.deepEqual(await readiness(), [503, false]);
   await first[Symbol.asyncDispose]();
-  await waitFor(async () => (await readiness())[1] === true, { what: "it is announced" });
+  await waitFor(async () => (await readiness())[1] === true, { what: "the node is announced" });
   assert.deepEqual(await readiness(), [200, true]);
 });
 
-Deno.test("idgen counts what it issues and says whether it is active", async () => {
+Deno.test("idgen's metrics count the issued ids and show whether the node is active", async () => {
   await using registry = new MemoryRegistry();
   await using idgen = await startIdgen(config(), { registry });
   await idgen.handlers.next({ count: 123 }, call);
@@ -180,16 +185,19 @@ Deno.test("idgen counts what it issues and says whether it is active", async () 
     const response = await fetch(`${idgen.address}/readyz`);
     await response.body?.cancel();
     return response.ok;
-  }, { what: "it is ready" });
+  }, { what: "the node is ready" });
 });
 
-Deno.test("idgenSchema takes the profiles and names what is wrong with others", () => {
+Deno.test("idgenSchema accepts the profiles and names what is wrong with other values", () => {
   for (const profile of ["dev", "test1", "test2"]) load("--profile", profile);
   const wrong: [args: string[], message: RegExp][] = [
     [["--worker", "3"], /worker: is 3; with order strict all nodes share one worker/],
     [["--order", "unique", "--worker", "1024"], /worker: is 1024/],
     [["--order", "any"], /order: is "any"/],
-    [["--ceilingMs", "4000"], /ceilingMs: is 4000; expected less than zookeeper.sessionMs/],
+    [
+      ["--ceilingMs", "4000"],
+      /ceilingMs: is 4000; expected a value below zookeeper.sessionMs, or order unique/,
+    ],
     [["--ceilingMs", "soon"], /ceilingMs: is "soon"/],
     [["--celing", "5"], /unknown flag --celing/],
   ];

@@ -1,22 +1,30 @@
 /**
- * A world for {@linkcode Issuer}: simulated time, processes that pause at any await, clocks that jump, and a registry whose
- * requests and replies are delayed, lost, or land long after their sender gave up. Everything follows from the history
- * it is given, so a failure can be repeated.
+ * A simulated world for {@linkcode Supply} and its issuers: simulated time, processes that pause at any await, clocks that jump, and a
+ * registry. Requests to the registry and its replies are delayed, lost, or arrive long after the sender gave up. The
+ * registry can also come back empty or in an earlier state. The history alone decides everything, so a failure can be
+ * replayed.
  */
 import { setImmediate } from "node:timers";
 import { logger } from "@gru/shared/log";
 import {
   type Cell,
-  ConflictError,
+  conflictOf,
   type Lease,
   RegistryUnavailableError,
-} from "@gru/shared/registry";
-import { Issuer, type IssuerOptions } from "./issuer.ts";
+  type Stored,
+} from "@gru/shared/registry/registry";
+import type { IssuerOptions } from "./issuer.ts";
+import { decodeId } from "./snowflake.ts";
+import { orderedWorker, Supply } from "./supply.ts";
 
 export const sessionMs = 1000;
-const ceilingMs = 700;
+export const ceilingMs = 700;
+/** How long a registry that was lost lets running processes reconnect, beyond one session. */
+export const settlingMs = 400;
 const retryMs = 60;
 const timeLimitMs = 350;
+/** True time at the start of a history, Unix milliseconds. */
+const startMs = 1_700_000_000_000;
 
 export type Step =
   | { readonly kind: "pause"; readonly node: number; readonly ms: number }
@@ -24,35 +32,68 @@ export type Step =
   | { readonly kind: "kill"; readonly node: number; readonly ms: number }
   | { readonly kind: "stop"; readonly node: number }
   | { readonly kind: "freezeRegistry"; readonly ms: number }
+  /** All connections end and nobody answers for `ms`. Then sessions have their full time again, and no data are lost. */
+  | { readonly kind: "loseQuorum"; readonly ms: number }
+  /** The registry comes back after `ms`: empty, or in the state it had that many steps ago. */
+  | { readonly kind: "loseRegistry"; readonly ms: number; readonly backup: number | "none" }
   | { readonly kind: "wait" };
 
 export interface History {
   readonly order: "strict" | "unique";
-  /** One node each: how far its clock is off, milliseconds. */
+  /** For order `strict`. Default `refuse`. */
+  readonly withoutRegistry?: "refuse" | "unique";
+  /** How far ahead unique ids are reserved, milliseconds. Default {@linkcode ceilingMs}. */
+  readonly reserveMs?: number;
+  /** One entry for each node: the offset of its clock, milliseconds. */
   readonly clocks: readonly number[];
   readonly steps: readonly { readonly step: Step; readonly thenMs: number }[];
-  /** 0–999 each, read in turn and over again: the fate of every message. */
+  /** Numbers 0–999, read in turn, again from the start after the last: they decide what happens to each message. */
   readonly fates: readonly number[];
-  /** A mechanism taken out, to see that the explorer finds what it prevents. */
-  readonly without?: "compareAndSet" | "lease";
+  /** Disables one mechanism, to show that the explorer finds what the mechanism prevents. */
+  readonly without?: Guard;
+  /** How far beyond its clock a node starts when the registry may have lost data, milliseconds. Default 0. */
+  readonly marginMs?: number;
+  /** Clocks that jump differ from true time by at most this much, milliseconds. */
+  readonly clocksWithinMs?: number;
 }
+
+export type Guard =
+  | "compareAndSet"
+  | "lease"
+  | "wait"
+  /** The registry stores a lower ceiling than a node believes to own. */
+  | "ceiling";
 
 export interface Findings {
   issued: number;
   duplicates: number;
-  /** Ids not greater than one that was answered before their call began. */
+  /** Ids not greater than an id that was answered before their call began. Of ordered ids only. */
   inversions: number;
   refused: number;
-  /** Times that a node became active. */
+  /** Calls refused by nodes that issued when the quorum was lost and have run since, before it is back. */
+  refusedAway: number;
+  /** Ids issued while the quorum was lost for longer than a session. */
+  issuedAway: number;
+  /** How many times a node became active. */
   activations: number;
+  /** How far at most the reserved milliseconds were ahead of true time when the registry lost its data. */
+  aheadMs: number;
 }
 
 export async function explore(history: History): Promise<Findings> {
   const world = new World(history);
   const nodes = history.clocks.map((clockMs, index) => new SimulatedNode(world, index, clockMs));
   for (const { step, thenMs } of history.steps) {
-    if (step.kind === "freezeRegistry") world.frozenUntil = world.nowMs + step.ms;
-    else if (step.kind !== "wait") {
+    world.backUp();
+    if (step.kind === "freezeRegistry") world.freeze(step.ms);
+    else if (step.kind === "loseQuorum") {
+      world.lose("nothing", step.ms);
+      for (const node of nodes) node.disconnect();
+      for (const node of nodes) node.expectToIssue();
+    } else if (step.kind === "loseRegistry") {
+      world.lose(step.backup, step.ms);
+      for (const node of nodes) node.disconnect();
+    } else if (step.kind !== "wait") {
       const node = nodes[step.node % nodes.length];
       if (step.kind === "pause") node?.pause(step.ms);
       else if (step.kind === "jump") node?.jump(step.ms);
@@ -65,6 +106,17 @@ export async function explore(history: History): Promise<Findings> {
   return world.findings;
 }
 
+interface RegistryState {
+  readonly cells: Map<string, Stored>;
+  readonly leases: Map<string, { session: number; grant: number }>;
+  /** When each session ends. */
+  readonly sessions: Map<number, number>;
+}
+
+function copied({ cells, leases, sessions }: RegistryState): RegistryState {
+  return { cells: new Map(cells), leases: new Map(leases), sessions: new Map(sessions) };
+}
+
 class World {
   readonly history: History;
   readonly findings: Findings = {
@@ -72,13 +124,26 @@ class World {
     duplicates: 0,
     inversions: 0,
     refused: 0,
+    refusedAway: 0,
+    issuedAway: 0,
     activations: 0,
+    aheadMs: -Infinity,
   };
   nowMs = 0;
   frozenUntil = 0;
-  readonly cells = new Map<string, { value: string; version: number }>();
-  readonly leases = new Map<string, { session: number; grant: number }>();
-  readonly #sessions = new Map<number, number>();
+  /** When the quorum was last lost, and until when. */
+  awaySince = Infinity;
+  awayUntil = -Infinity;
+  /** The nodes that the registry lists as issuing, and their sessions. */
+  readonly listed = new Map<number, number>();
+  #registry: RegistryState = { cells: new Map(), leases: new Map(), sessions: new Map() };
+  readonly #backups: RegistryState[] = [];
+  #reservedMs = -Infinity;
+  /**
+   * Counts the losses of the registry's data. They end all connections: a request sent before does not reach the new
+   * registry.
+   */
+  incarnation = 0;
   readonly #events: { atMs: number; run: () => void }[] = [];
   readonly #ids = new Set<string>();
   #highest = 0n;
@@ -89,6 +154,47 @@ class World {
     this.history = history;
   }
 
+  get cells(): RegistryState["cells"] {
+    return this.#registry.cells;
+  }
+
+  get leases(): RegistryState["leases"] {
+    return this.#registry.leases;
+  }
+
+  freeze(ms: number): void {
+    this.frozenUntil = Math.max(this.frozenUntil, this.nowMs + ms);
+  }
+
+  backUp(): void {
+    this.#backups.unshift(copied(this.#registry));
+  }
+
+  reserved(ceilingMs: number): void {
+    this.#reservedMs = Math.max(this.#reservedMs, ceilingMs);
+  }
+
+  lose(backup: number | "none" | "nothing", ms: number): void {
+    if (backup === "nothing") {
+      this.awaySince = this.nowMs;
+      this.awayUntil = this.nowMs + ms;
+      this.backUp();
+      backup = 0;
+    } else {
+      const aheadMs = this.#reservedMs - (startMs + this.nowMs);
+      this.findings.aheadMs = Math.max(this.findings.aheadMs, aheadMs);
+    }
+    const last = backup === "none" ? undefined : this.#backups[backup % this.#backups.length];
+    const { cells, leases, sessions } = last ?? { cells: [], leases: [], sessions: new Map() };
+    this.#registry = { cells: new Map(cells), leases: new Map(leases), sessions: new Map() };
+    this.incarnation++;
+    this.freeze(ms);
+    // A server that starts gives every session it knows its full time again.
+    for (const session of sessions.keys()) {
+      this.#registry.sessions.set(session, this.frozenUntil + sessionMs);
+    }
+  }
+
   number(): number {
     return ++this.#numbers;
   }
@@ -97,7 +203,7 @@ class World {
     return this.history.fates[this.#fates++ % this.history.fates.length] ?? 0;
   }
 
-  /** Mostly short, now and then longer than a session. */
+  /** Mostly short, sometimes longer than a session. */
   delayMs(): number {
     const fate = this.fate();
     return fate < 900 ? fate % 20 : fate < 970 ? fate % 200 : (fate - 969) * 100;
@@ -115,27 +221,38 @@ class World {
       this.#events.shift();
       this.nowMs = event.atMs;
       event.run();
-      // Lets every promise that this settled run to its next wait.
+      // Lets every promise that this step settled run until it waits again.
       await new Promise<void>((resolve) => void setImmediate(resolve));
     }
     this.nowMs = untilMs;
   }
 
-  /** False for a session that has ended; one that has ended never comes back. */
+  /** False for a session that has ended; an ended session never comes back. */
   touch(session: number, open: boolean): boolean {
-    const isNew = open && !this.#sessions.has(session);
+    const { sessions } = this.#registry;
+    const isNew = open && !sessions.has(session);
     if (!isNew && !this.isAlive(session)) return false;
-    this.#sessions.set(session, this.nowMs + sessionMs);
+    sessions.set(session, this.nowMs + sessionMs);
     return true;
   }
 
   isAlive(session: number): boolean {
-    return (this.#sessions.get(session) ?? -1) >= this.nowMs;
+    return (this.#registry.sessions.get(session) ?? -1) >= this.nowMs;
   }
 
-  /** What a client learns; gives the highest id answered so far, which a call that begins now must exceed. */
+  /** The highest id that was answered so far. A call that begins now must return a greater one. */
   get highest(): bigint {
     return this.#highest;
+  }
+
+  /** The quorum has been lost for longer than a session. */
+  get isAway(): boolean {
+    return this.nowMs < this.awayUntil && this.nowMs > this.awaySince + sessionMs;
+  }
+
+  /** Order `unique` keeps no order; without the registry, order `strict` only in ids of the ordered worker. */
+  #isOrdered(id: string): boolean {
+    return this.history.withoutRegistry !== "unique" || decodeId(id).worker === orderedWorker;
   }
 
   answered(ids: readonly string[], above: bigint): void {
@@ -143,10 +260,12 @@ class World {
     for (const id of ids) {
       if (this.#ids.has(id)) this.findings.duplicates++;
       this.#ids.add(id);
+      if (!this.#isOrdered(id)) continue;
       if (BigInt(id) <= last) this.findings.inversions++;
       last = BigInt(id);
     }
     this.findings.issued += ids.length;
+    if (this.isAway) this.findings.issuedAway += ids.length;
     if (last > this.#highest) this.#highest = last;
   }
 }
@@ -154,7 +273,22 @@ class World {
 interface Session {
   readonly number: number;
   confirmedMs: number;
+  /** When the present connection got its first answer. */
+  connectedMs: number;
+  /** The registry's incarnation that the connection reached. Undefined: not connected. */
+  incarnation: number | undefined;
+  readonly leases: Set<HeldLease>;
+}
+
+interface HeldLease {
+  readonly key: string;
+  readonly grant: number;
   readonly lost: AbortController;
+  /**
+   * The time up to which the lease was confirmed before the connection ended. Undefined after the next connection
+   * confirmed the lease.
+   */
+  provenMs: number | undefined;
 }
 
 class SimulatedNode {
@@ -162,9 +296,13 @@ class SimulatedNode {
   readonly #index: number;
   #clockMs: number;
   #pausedUntil = 0;
-  /** One start of the process; what was sent to an earlier one is lost. */
+  /** Counts the starts of the process. A message sent to an earlier start is lost. */
   #life = 0;
-  #issuer: Issuer | undefined;
+  #issuer: Supply | undefined;
+  /** The start of the process that issued when the quorum was lost. */
+  #expected: number | undefined;
+  /** Another node was listed as issuing; when this was read. */
+  #replaced = { isReplaced: false, atMs: -Infinity };
   #session: Session | undefined;
 
   constructor(world: World, index: number, clockMs: number) {
@@ -180,10 +318,21 @@ class SimulatedNode {
   }
 
   jump(ms: number): void {
-    this.#clockMs += ms;
+    const limitMs = this.#world.history.clocksWithinMs ?? Infinity;
+    this.#clockMs = Math.max(-limitMs, Math.min(limitMs, this.#clockMs + ms));
   }
 
-  /** kill -9, and a start `ms` later. */
+  /** Ends the connection. The process notices it unless it is paused. */
+  disconnect(): void {
+    const session = this.#session;
+    this.#deliver(0, () => {
+      if (session === undefined || session.incarnation === this.#world.incarnation) return;
+      session.incarnation = undefined;
+      for (const lease of session.leases) lease.provenMs ??= session.confirmedMs + sessionMs;
+    });
+  }
+
+  /** kill -9, and a new start `ms` later. */
   kill(ms: number): void {
     this.#life++;
     this.#issuer = undefined;
@@ -193,10 +342,11 @@ class SimulatedNode {
     });
   }
 
-  /** An orderly stop, and a start at once. */
+  /** Stops the process in order and starts it again at once. */
   stop(): void {
     const issuer = this.#issuer;
     const life = this.#life;
+    this.#expected = undefined;
     this.#deliver(0, async () => {
       await issuer?.[Symbol.asyncDispose]();
       if (this.#life === life) this.kill(0);
@@ -205,11 +355,12 @@ class SimulatedNode {
 
   #start(): void {
     const { order } = this.#world.history;
-    const first = order === "strict" ? 0 : this.#world.fate() % 4;
+    const first = this.#world.fate() % 4;
+    this.#replaced = { isReplaced: false, atMs: -Infinity };
     this.#life++;
     this.#openSession();
     const time: IssuerOptions["time"] = {
-      wallMs: () => Math.floor(1_700_000_000_000 + this.#world.nowMs + this.#clockMs),
+      wallMs: () => Math.floor(startMs + this.#world.nowMs + this.#clockMs),
       monotonicMs: () => this.#world.nowMs,
       sleep: (ms, signal) =>
         new Promise<void>((resolve) => {
@@ -218,22 +369,58 @@ class SimulatedNode {
           this.#deliver(ms, resolve);
         }),
     };
-    this.#issuer = new Issuer({
+    this.#issuer = new Supply({
       registry: { acquire: (key) => this.#acquire(key), cell: (key) => this.#cell(key) },
       holder: `idgen${this.#index}`,
-      // Few workers, so that they change hands often.
-      workers: () => order === "strict" ? [0] : [0, 1, 2, 3].map((offset) => (first + offset) % 4),
-      ceilingMs,
+      order,
+      withoutRegistry: this.#world.history.withoutRegistry ?? "refuse",
+      // Few workers, so that they change holders often.
+      workers: () =>
+        [0, 1, 2, 3].map((offset) => (order === "strict" ? 1 : 0) + (first + offset) % 4),
+      ceilingMs: this.#world.history.reserveMs ?? ceilingMs,
+      orderedMs: ceilingMs,
+      marginMs: this.#world.history.marginMs ?? 0,
       retryMs,
       time,
       log: logger("idgen"),
-      onChange: (worker) => {
+      isReplaced: () => {
+        const { isReplaced, atMs } = this.#replaced;
+        return isReplaced && atMs > this.#world.nowMs - sessionMs / 2;
+      },
+      onChange: ({ worker }) => {
         if (worker !== undefined) this.#world.findings.activations++;
       },
     });
+    if (this.#world.history.withoutRegistry === "unique") this.#list(this.#life);
   }
 
-  /** Runs in the process: not while it is paused, and not if it is killed before. */
+  /** Shows the registry whether this node issues, and learns whether another one does. */
+  #list(life: number): void {
+    const { listed } = this.#world;
+    this.#deliver(100, () => this.#list(life), life);
+    const session = this.#session;
+    const issues = this.#issuer?.state.worker !== undefined;
+    if (session === undefined) return;
+    this.#ask(() => {
+      if (issues) listed.set(this.#index, session.number);
+      else listed.delete(this.#index);
+      return [...listed].some(([node, session]) =>
+        node !== this.#index && this.#world.isAlive(session)
+      );
+    }).then((isReplaced) => this.#replaced = { isReplaced, atMs: this.#world.nowMs }, () => {});
+  }
+
+  /** The quorum is lost now: a node that issues is to go on, and so for as long as it runs. */
+  expectToIssue(): void {
+    const isRunning = this.#pausedUntil <= this.#world.nowMs;
+    const { order, withoutRegistry } = this.#world.history;
+    const goesOn = order === "unique" || withoutRegistry === "unique";
+    const isIssuing = this.#issuer?.state.worker !== undefined &&
+      (!goesOn || this.#issuer.reservedMs > 0);
+    this.#expected = isRunning && isIssuing ? this.#life : undefined;
+  }
+
+  /** Runs `run` in the process: not while the process is paused, and not if it is killed before. */
   #deliver(delayMs: number, run: () => void, life = this.#life): void {
     const arrive = () => {
       if (this.#life !== life) return;
@@ -243,7 +430,7 @@ class SimulatedNode {
     this.#world.at(this.#world.nowMs + delayMs, arrive);
   }
 
-  /** A client that asks this node for ids, again and again. */
+  /** A client that calls this node for ids again and again. */
   #callAfter(ms: number): void {
     const world = this.#world;
     world.at(world.nowMs + ms, () => {
@@ -258,6 +445,7 @@ class SimulatedNode {
           );
         } catch {
           world.findings.refused++;
+          if (world.isAway && this.#expected === this.#life) world.findings.refusedAway++;
         }
       });
     });
@@ -267,7 +455,9 @@ class SimulatedNode {
     const session = {
       number: this.#world.number(),
       confirmedMs: -Infinity,
-      lost: new AbortController(),
+      connectedMs: Infinity,
+      incarnation: undefined,
+      leases: new Set<HeldLease>(),
     };
     this.#session = session;
     this.#ping(session, true);
@@ -279,18 +469,51 @@ class SimulatedNode {
     this.#deliver(sessionMs / 4, () => {
       if (this.#session === session) this.#ping(session, session.confirmedMs === -Infinity);
     });
-    this.#send(() => world.touch(session.number, open), (isAlive) => {
-      if (isAlive) session.confirmedMs = Math.max(session.confirmedMs, sentMs);
-      else if (this.#session === session) {
+    const connect = () => ({
+      isAlive: world.touch(session.number, open),
+      incarnation: world.incarnation,
+    });
+    this.#send(session, connect, ({ isAlive, incarnation }) => {
+      if (this.#session !== session) return;
+      if (!isAlive) {
         this.#openSession();
-        session.lost.abort();
+        for (const lease of session.leases) lease.lost.abort();
+        return;
       }
+      if (session.incarnation !== incarnation) {
+        // Either a late answer from before the loss, or the first answer on a new connection.
+        if (incarnation !== world.incarnation) return;
+        session.incarnation = incarnation;
+        session.connectedMs = world.nowMs;
+        for (const lease of session.leases) lease.provenMs ??= session.confirmedMs + sessionMs;
+      }
+      session.confirmedMs = Math.max(session.confirmedMs, sentMs);
+      for (const lease of session.leases) {
+        if (lease.provenMs !== undefined) this.#verify(session, lease);
+      }
+    }, true);
+  }
+
+  #verify(session: Session, lease: HeldLease): void {
+    const world = this.#world;
+    this.#send(session, () => world.leases.get(lease.key)?.grant === lease.grant, (stands) => {
+      if (stands && world.nowMs < (lease.provenMs ?? Infinity)) lease.provenMs = undefined;
+      else lease.lost.abort();
     });
   }
 
-  /** A message to the registry and its reply: either may be late or lost. */
-  #send<T>(apply: () => T, reply: (result: T) => void): void {
+  /**
+   * Sends a request to the registry; request and reply may be late or lost. `connects`: opens a new connection if there
+   * is none.
+   */
+  #send<T>(
+    session: Session,
+    apply: () => T,
+    reply: (result: T) => void,
+    connects = false,
+  ): void {
     const world = this.#world;
+    const incarnation = connects ? world.incarnation : session.incarnation;
     const life = this.#life;
     const fate = world.fate();
     const arrive = () => {
@@ -298,18 +521,22 @@ class SimulatedNode {
         world.at(world.frozenUntil, arrive);
         return;
       }
+      if (world.incarnation !== incarnation) return;
       const result = apply();
       const isLost = fate >= 15 && fate < 30;
-      if (!isLost) this.#deliver(world.delayMs(), () => reply(result), life);
+      // A reply on a connection is lost when the connection ends.
+      const arrived = () => (connects || session.incarnation === incarnation) && reply(result);
+      if (!isLost) this.#deliver(world.delayMs(), arrived, life);
     };
     if (fate >= 15) world.at(world.nowMs + world.delayMs(), arrive);
   }
 
-  #ask<T>(apply: () => T): Promise<T> {
+  #ask<T>(apply: () => T, session = this.#session): Promise<T> {
     return new Promise((resolve, reject) => {
+      if (session === undefined) return reject(new RegistryUnavailableError("no session"));
       const unavailable = () => reject(new RegistryUnavailableError("no answer"));
       this.#deliver(timeLimitMs, unavailable);
-      this.#send(() => {
+      this.#send(session, () => {
         try {
           return { value: apply() };
         } catch (error) {
@@ -322,7 +549,7 @@ class SimulatedNode {
   async #acquire(key: string): Promise<Lease | undefined> {
     const world = this.#world;
     const session = this.#session;
-    if (session === undefined || session.lost.signal.aborted) {
+    if (session === undefined || session.incarnation === undefined) {
       throw new RegistryUnavailableError("no session");
     }
     const grant = world.number();
@@ -332,35 +559,49 @@ class SimulatedNode {
       if (held && held.session !== session.number && world.isAlive(held.session)) return false;
       world.leases.set(key, { session: session.number, grant });
       return true;
-    });
+    }, session);
     if (!granted) return undefined;
-    const lost = session.lost.signal;
+    const lease: HeldLease = { key, grant, lost: new AbortController(), provenMs: undefined };
+    if (this.#session !== session || session.incarnation !== world.incarnation) {
+      throw new RegistryUnavailableError("the connection was lost");
+    }
+    session.leases.add(lease);
+    const lost = lease.lost.signal;
     return {
       key,
+      validFrom: world.history.without === "wait"
+        ? -Infinity
+        : session.connectedMs + sessionMs + settlingMs,
       validUntil: () => {
         if (world.history.without === "lease") return Infinity;
-        return lost.aborted ? -Infinity : session.confirmedMs + sessionMs;
+        if (lost.aborted) return -Infinity;
+        return lease.provenMs ?? session.confirmedMs + sessionMs;
       },
       lost,
-      [Symbol.asyncDispose]: () =>
-        this.#ask(() => {
+      [Symbol.asyncDispose]: async () => {
+        session.leases.delete(lease);
+        await this.#ask(() => {
           if (world.leases.get(key)?.grant === grant) world.leases.delete(key);
-        }),
+        });
+      },
     };
   }
 
   #cell(key: string): Cell {
-    const { cells, history } = this.#world;
+    const { history } = this.#world;
     return {
-      read: () => this.#ask(() => cells.get(key)),
+      read: () => this.#ask(() => this.#world.cells.get(key)),
       write: (value, expected) =>
         this.#ask(() => {
-          const version = cells.get(key)?.version;
-          if (version !== expected && history.without !== "compareAndSet") {
-            throw new ConflictError(`at version ${version}, not ${expected}`);
-          }
-          cells.set(key, { value, version: (version ?? -1) + 1 });
-          return (version ?? -1) + 1;
+          const current = this.#world.cells.get(key);
+          const conflict = conflictOf(key, current, expected);
+          if (conflict !== undefined && history.without !== "compareAndSet") throw conflict;
+          const stored = { value, version: (current?.version ?? -1) + 1 };
+          const isLower = history.without === "ceiling" && key !== `idgen/workers/${orderedWorker}`;
+          const kept = isLower ? `${Number(value) - (history.reserveMs ?? ceilingMs) / 2}` : value;
+          this.#world.cells.set(key, { ...stored, value: kept });
+          this.#world.reserved(Number(value));
+          return stored;
         }),
     };
   }

@@ -1,22 +1,22 @@
 /**
- * What the others see of a node. It is listed as `idgen-node` as long as it lives, and as `idgen`, the service that
- * clients call, only while it issues ids: a standby gets no calls that it would have to refuse.
+ * What other programs see of a node. The registry lists it as `idgen-node` while it lives. It lists it as `idgen`, the
+ * service that clients call, only while the node issues ids, so a standby gets no calls.
  */
 import { type Node, version } from "@gru/shared/node";
-import { sayFarewell } from "@gru/shared/farewell";
-import type { Registration } from "@gru/shared/registry";
-import { sleep } from "./issuer.ts";
+import { pause } from "@gru/shared/pause";
+import { recordOrderlyStop } from "@gru/shared/registry/orderly_stop";
+import type { Registration } from "@gru/shared/registry/registry";
 
 export interface Listing extends AsyncDisposable {
-  /** Others see what this node is. */
+  /** The registry shows the node's present state. */
   readonly isCurrent: boolean;
-  /** The worker of which ids are issued; undefined: standing by. Takes effect soon after. */
+  /** The worker of the node's ids. Undefined: standing by. The registry shows it soon after. */
   show(worker: number | undefined): void;
 }
 
 /**
- * Goes on trying while the registry cannot be reached or another process has the name: a node that was killed and
- * started again need not outlive its own last session to be of use.
+ * Retries while the registry cannot be reached or another process has the name. So a node that was killed and started
+ * again becomes useful as soon as its own last session has ended.
  */
 export function listNode(
   node: Node,
@@ -24,17 +24,22 @@ export function listNode(
 ): Listing {
   const { address, order, retryMs } = options;
   const addresses = { rpc: address };
-  const life = { service: "idgen-node", name: node.name, startedAt: Date.now() };
+  const life = { service: "idgen-node", name: node.name, startedAt: node.clock.now() };
   const closing = new AbortController();
   let callable: Registration | undefined;
   let listed: Registration | undefined;
   let wanted: number | undefined;
   let isCurrent = false;
-  let mending = Promise.resolve();
+  let updating = Promise.resolve();
 
   function metaOf(worker: number | undefined) {
     const active = worker !== undefined;
-    return { version, order, active, ...(active ? { worker } : {}) };
+    const { offsetSeconds } = node.clock;
+    return {
+      ...{ version, order, active },
+      ...(active ? { worker } : {}),
+      ...(offsetSeconds === undefined ? {} : { clockOffsetSeconds: offsetSeconds }),
+    };
   }
 
   async function leave(): Promise<void> {
@@ -52,17 +57,19 @@ export function listNode(
     else listed = await node.registry.register({ ...life, addresses, meta });
   }
 
-  async function mend(): Promise<void> {
-    let complaint: string | undefined;
+  async function update(): Promise<void> {
+    let lastError: string | undefined;
     while (!isCurrent && !closing.signal.aborted) {
       const worker = wanted;
       try {
         await show(worker);
         isCurrent = worker === wanted;
       } catch (error) {
-        if (complaint !== String(error)) node.log.warn("not listed yet: {error}", { error });
-        complaint = String(error);
-        await sleep(retryMs, closing.signal);
+        if (lastError !== String(error)) {
+          node.log.warn("not listed in the registry yet, will retry: {error}", { error });
+        }
+        lastError = String(error);
+        await pause(retryMs, closing.signal);
       }
     }
   }
@@ -74,13 +81,13 @@ export function listNode(
     show: (worker) => {
       wanted = worker;
       isCurrent = false;
-      mending = mending.then(mend);
+      updating = updating.then(update);
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort();
-      await mending;
+      await updating;
       await leave();
-      await sayFarewell(node.registry, life);
+      await recordOrderlyStop(node.registry, life);
       await listed?.[Symbol.asyncDispose]();
     },
   };

@@ -1,3 +1,4 @@
+import { checkNode } from "@gru/shared/node";
 import { runProgram } from "@gru/shared/program";
 import { idgenSchema, startIdgen } from "./idgen.ts";
 
@@ -6,6 +7,7 @@ if (import.meta.main) {
     name: "idgen",
     schema: idgenSchema,
     profiles: new URL("./profiles/", import.meta.url),
-    start: (config) => startIdgen(config),
+    check: checkNode,
+    start: (config, stop) => startIdgen(config, { stop }),
   });
 }

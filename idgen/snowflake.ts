@@ -1,12 +1,15 @@
 /**
- * Snowflake ids, pure: 42 bits of milliseconds since {@linkcode epochMs}, 10 bits of worker, 12 bits of sequence,
- * as decimal strings. It has no clock and no storage: who calls it says what time it is and how far it may go.
+ * Snowflake ids: 42 bits of milliseconds since {@linkcode epochMs}, 10 bits of worker, 12 bits of sequence, as decimal
+ * strings. Pure: it has no clock and no storage; the caller passes the time and the limit.
  */
 
 export const epochMs = 1_330_328_109_047;
 export const maxWorker = 1023;
 const idsPerMs = 4096;
-/** The 42nd bit is the sign of a 64-bit integer, which many databases and languages would read: never set (until 2081 no clock does). */
+/**
+ * The 42nd bit is the sign of a signed 64-bit integer in many databases and languages, so it is never set (no clock
+ * reaches it before 2081).
+ */
 export const endMs = epochMs + 2 ** 41;
 
 export interface DecodedId {
@@ -31,14 +34,14 @@ export class Snowflake {
     this.worker = worker;
   }
 
-  /** Unix milliseconds: no id so far is later than this. */
+  /** No id so far is later, Unix milliseconds. */
   get usedMs(): number {
     return this.#ms;
   }
 
   /**
    * Up to `count` ids, ascending and greater than all before; fewer when `ceilingMs` (Unix milliseconds, exclusive) is
-   * reached. A clock that went back and a millisecond that is used up are the same case: time runs on from the last id.
+   * reached. If the clock went back or a millisecond is used up, the ids continue from the time of the last id.
    */
   next(count: number, nowMs: number, ceilingMs = endMs): string[] {
     const wholeMs = Math.floor(nowMs);

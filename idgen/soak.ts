@@ -1,9 +1,9 @@
 /**
- * Random faults on real idgen nodes and a real ensemble of ZooKeeper: `deno task soak --minutes 10`. Prints a table and exits with 1
- * when an id came twice, or a smaller one after a greater.
+ * Random faults on real idgen nodes and a real ZooKeeper ensemble: the second part of `deno task soak`. It prints a
+ * table and exits with 1 if an id was issued twice or out of order.
  */
 import { parseArgs } from "node:util";
-import { startEnsemble, type ZookeeperEnsemble } from "@gru/shared/testing_zookeeper";
+import { startEnsemble, whileDown, type ZookeeperEnsemble } from "@gru/shared/testing/zookeeper";
 import {
   type Cluster,
   type IdgenProcess,
@@ -13,7 +13,7 @@ import {
   tableOf,
 } from "./faults.ts";
 
-/** Does something bad and ends it again. */
+/** Causes a fault and ends it again. */
 type Fault = (cluster: Cluster, ensemble: ZookeeperEnsemble) => Promise<void>;
 
 function pause(ms: number): Promise<void> {
@@ -64,18 +64,29 @@ const faults: Readonly<Record<string, Fault>> = {
   },
   "ZooKeeper: one frozen": (_, { servers }) =>
     frozen([any(servers)], 2 * sessionMs * Math.random()),
-  // Below the servers' own patience with each other (2.5 s). Beyond it ZooKeeper 3.8.0 can hang until its leader is
-  // restarted: followers that left and came back to a leader that never noticed, and nothing is committed any more.
+  // Below the servers' own timeout for each other (2.5 s). Beyond it ZooKeeper 3.8.0 can hang until its leader is
+  // restarted: the leader does not notice that its followers left and came back, and commits nothing any more.
   "ZooKeeper: all frozen": (_, { servers }) => frozen(servers, sessionMs * Math.random()),
+  "ZooKeeper: replaced by an empty one": (_, { servers }) =>
+    whileDown(servers, async (server) => {
+      await server.empty();
+      await pause(2 * sessionMs * Math.random());
+    }),
+  // From the start of the run, or from the last time that this fault ran.
+  "ZooKeeper: restored from a backup": (_, { servers }) =>
+    whileDown(servers, async (server) => {
+      await server.restore();
+      await pause(2 * sessionMs * Math.random());
+    }),
 };
 
 export interface SoakResult {
-  /** One row a fault, in its worst figures, and a last one for all. */
+  /** One row for each fault with its worst figures, and a last row for all. */
   readonly rows: readonly Row[];
   readonly isGood: boolean;
 }
 
-/** For `ms`, or until `stop` is aborted. Rejects when ids do not come back within a minute of a fault. */
+/** Runs for `ms`, or until `stop` is aborted. Rejects when no ids are issued within a minute after a fault. */
 export async function soak(ms: number, stop?: AbortSignal): Promise<SoakResult> {
   await using ensemble = await startEnsemble();
   await using cluster = await startCluster({
@@ -83,9 +94,12 @@ export async function soak(ms: number, stop?: AbortSignal): Promise<SoakResult> 
     nodes: [{ clock: [0, 0] }, { clock: [4000, 3000] }, { clock: [-4000, 3000] }],
   });
   const { load } = cluster;
+  // The faults begin after the cluster has worked for a while. The backup that one fault restores is taken then, too.
+  await whileDown(ensemble.servers, (server) => server.backUp());
+  await load.answered();
   const worst = new Map<string, Row & { readonly times: number }>();
   const endAt = performance.now() + ms;
-  // Each once, in a random order, before any comes again.
+  // Each fault runs once, in random order, before any runs again.
   let ahead: string[] = [];
   while (performance.now() < endAt && !stop?.aborted) {
     if (ahead.length === 0) ahead = Object.keys(faults).sort(() => Math.random() - 0.5);

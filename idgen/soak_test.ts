@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { serverTest } from "@gru/shared/testing";
+import { serverTest } from "@gru/shared/testing/harness";
 import { tableOf } from "./faults.ts";
 import { soak } from "./soak.ts";
 
 serverTest({
-  name: "idgen: 20 s of random faults, no duplicate and no inversion",
+  name: "idgen: no duplicate and no inversion in 20 s of random faults",
   needs: "zookeeper",
   fn: async () => {
     const { rows, isGood } = await soak(20_000);

@@ -1,72 +1,96 @@
-/** The console's HTTP side: its files, sign-in, live snapshots, and stat's HTTP API for those who are signed in. */
+/** The console's HTTP side: its files, sign-in, live snapshots, and stat's HTTP API for signed-in users. */
 import { type Context, Hono } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
+import { parse } from "hono/utils/cookie";
+import { clientAddress } from "@gru/shared/http/client_address";
+import { clientAddress as spearAddress } from "@gru/spear/contract";
+import { publishBodyBytes } from "@gru/stat/contract";
+import { redact } from "@gru/shared/redact";
 import { readAssets } from "./assets.ts";
 import type { Cluster } from "./cluster.ts";
 import { Live } from "./live.ts";
-import { type Role, sessionMs, type SignIn } from "./sign_in.ts";
+import { type Operator, sessionMs, type SignIn } from "./sign_in.ts";
+import { StatCalls, StatRefused, Unreachable } from "./stat_calls.ts";
 
 export interface AppOptions {
-  /** Cookies know no ports: the name keeps several consoles on one host apart. */
+  /** Cookies ignore the port: the name separates several consoles on one host. */
   readonly name: string;
   readonly cluster: Cluster;
   readonly signIn: SignIn;
-  /** Of stat's HTTP API; undefined: no key is needed. */
+  /** The key of stat's HTTP API; undefined: none is needed. */
   readonly apiKey: string | undefined;
   readonly closing: AbortSignal;
+  /** Unix milliseconds of the snapshots; default: this machine's clock. */
+  readonly now?: () => number;
+  /** Told of each attempt to sign in. */
+  readonly onSignIn?: (
+    result: "signed in" | "wrong" | "wait",
+    address: string,
+    user: string,
+  ) => void;
+  /** Told when a page comes, and when it goes. */
+  readonly onPages?: (open: number) => void;
+  /** The number of trusted proxies before the console, see {@linkcode clientAddress}. */
+  readonly trustedHops: number;
 }
 
-type Env = { Variables: { role: Role } };
+export interface ConsoleBindings {
+  /** The remote address of the connection. */
+  readonly address?: string;
+}
 
-/** Simulated clients connect to spears, wherever those are. */
+type Env = { Bindings: ConsoleBindings; Variables: { operator: Operator } };
+
+/** The limit before sign-in: enough for a password. */
+const strangerBodyBytes = 4096;
+
+/** Simulated clients connect to spears at any address. */
 const policy =
   "default-src 'self'; img-src 'self' data:; connect-src *; frame-ancestors 'none'; base-uri 'none'; " +
   "form-action 'self'";
 
-export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOptions): Hono<Env> {
-  const app = new Hono<Env>();
-  const cookie = `gru_${name}`;
-  const key = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
+/** The largest body of a request: for signed-in users the same as stat's. */
+export function bodyBytesOf(name: string, signIn: SignIn): (request: Request) => number {
+  const cookie = cookieName(name);
+  return ({ headers }) => {
+    const session = parse(headers.get("cookie") ?? "", cookie)[cookie];
+    return signIn.roleOf(session) === undefined ? strangerBodyBytes : publishBodyBytes;
+  };
+}
 
-  /** Of any live instance. */
-  async function ask(service: string, path: string, init: RequestInit = {}): Promise<Response> {
-    const origin = addressOf(cluster, service);
-    if (origin === undefined) throw new Unreachable(`no ${service} is alive`);
+export function minionsApp(options: AppOptions): Hono<Env> {
+  const { name, cluster, signIn, apiKey, closing, trustedHops } = options;
+  const app = new Hono<Env>();
+  const cookie = cookieName(name);
+  const stat = new StatCalls(() => addressesOf(cluster, "stat"), apiKey);
+  /** Asks any live instance. */
+  async function askTicket(path: string): Promise<Response> {
+    const origins = addressesOf(cluster, "ticket");
+    const origin = origins[Math.floor(Math.random() * origins.length)];
+    if (origin === undefined) throw new Unreachable("no ticket is alive");
     try {
-      return await fetch(origin + path, init);
+      return await fetch(origin + path);
     } catch (error) {
-      throw new Unreachable(`${service} at ${origin} does not answer: ${(error as Error).message}`);
+      throw new Unreachable(`ticket at ${origin} does not answer: ${(error as Error).message}`);
     }
   }
-  async function askStat(path: string, init: RequestInit = {}): Promise<Response> {
-    const response = await ask("stat", path, { ...init, headers: { ...init.headers, ...key } });
-    if (response.status !== 401) return response;
-    await response.body?.cancel();
-    throw new Unreachable("stat refuses the key of this console: GRU_STAT_API_KEY");
-  }
+  const addressOf = (c: Context<Env>) =>
+    clientAddress(c.req.header("x-forwarded-for"), c.env?.address ?? "", trustedHops);
   const live = new Live({
     cluster,
     closing,
+    now: options.now,
+    onPages: options.onPages,
     async ask(path) {
-      const response = await askStat(path);
+      const response = await stat.ask(path);
       const answer = await response.json();
-      if (!response.ok) throw new Unreachable(answer.error?.message ?? `stat: ${response.status}`);
+      if (!response.ok) throw new StatRefused(answer.error?.message ?? `stat: ${response.status}`);
       return answer;
     },
   });
 
   app.use(async (c, next) => {
-    // Without a password the name of the host is what keeps other people's pages out (DNS rebinding).
-    if (signIn.open && !isLoopbackName(new URL(c.req.url).hostname)) {
-      return refuse(
-        c,
-        403,
-        "forbidden",
-        `Host: is ${c.req.header("host")}; without a password ` +
-          "the console is served on this machine only",
-      );
-    }
-    // No other site's page can send this header; together with SameSite that is the guard against forged requests.
+    // No page of another site can send this header. Together with SameSite it protects against forged requests.
     if (c.req.method !== "GET" && c.req.method !== "HEAD" && c.req.header("x-gru") !== "console") {
       return refuse(c, 403, "forbidden", "x-gru: missing; expected console");
     }
@@ -83,17 +107,33 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
 
   app.get(
     "/session",
-    (c) => c.json({ role: signIn.roleOf(getCookie(c, cookie)) ?? null, open: signIn.open }),
+    (c) =>
+      c.json({
+        role: signIn.roleOf(getCookie(c, cookie)) ?? null,
+        open: signIn.open,
+        named: signIn.named,
+      }),
   );
   app.post("/sign-in", async (c) => {
-    const { password } = await c.req.json().catch(() => ({}));
-    if (typeof password !== "string" || password.length > 1000) {
-      return refuse(c, 400, "invalid_argument", "password: expected a text");
+    const { password, name: user = "" } = await c.req.json().catch(() => ({}));
+    for (const [field, value] of Object.entries({ password, name: user })) {
+      if (typeof value !== "string" || value.length > 1000) {
+        return refuse(c, 400, "invalid_argument", `${field}: expected a text`);
+      }
     }
-    const result = signIn.try(password);
+    const address = addressOf(c);
+    const result = user === ""
+      ? signIn.try(password, address)
+      : await signIn.tryUser(user, password, address);
+    options.onSignIn?.(result.outcome, address, user);
     switch (result.outcome) {
       case "wrong":
-        return refuse(c, 401, "unauthenticated", "The password is wrong");
+        return refuse(
+          c,
+          401,
+          "unauthenticated",
+          user === "" ? "The password is wrong" : "The name or the password is wrong",
+        );
       case "wait": {
         const waitS = Math.ceil(result.waitMs / 1000);
         c.header("retry-after", `${waitS}`);
@@ -107,7 +147,7 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
           maxAge: sessionMs / 1000,
           secure: c.req.header("x-forwarded-proto") === "https",
         });
-        return c.json({ role: result.role, open: false });
+        return c.json({ role: result.role, open: false, named: signIn.named });
     }
   });
   app.post("/sign-out", (c) => {
@@ -116,20 +156,32 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
   });
 
   app.use(async (c, next) => {
-    const role = signIn.roleOf(getCookie(c, cookie));
-    if (role === undefined) return refuse(c, 401, "unauthenticated", "Sign in first");
-    c.set("role", role);
+    const operator = signIn.userOf(getCookie(c, cookie));
+    if (operator === undefined) return refuse(c, 401, "unauthenticated", "Sign in first");
+    c.set("operator", operator);
     return await next();
   });
   app.get("/nodes", (c) => c.json(cluster.view));
   app.get("/events", () => live.stream());
-  app.get(
-    "/ticket",
-    async (c) => passOn(await ask("ticket", "/ticket" + new URL(c.req.url).search)),
-  );
+  // The simulated clients ask for a way in here, and read the answers as those of ticket.
+  app.get("/ticket", async (c) => {
+    try {
+      return passOn(await askTicket("/ticket" + new URL(c.req.url).search));
+    } catch (error) {
+      return c.json(noTicket((error as Error).message), 503);
+    }
+  });
+  app.get("/spears/:name/ticket", (c) => {
+    const name = c.req.param("name");
+    const addr = cluster.view.instances.find((one) => one.service === "spear" && one.name === name)
+      ?.addresses[spearAddress];
+    if (addr === undefined) return c.json(noTicket(`no spear ${name} takes clients`), 503);
+    return c.json({ success: true, data: { addr, name, token: "", backupNodes: [] } });
+  });
   app.all("/api/*", async (c) => {
     const { method } = c.req;
-    if (method !== "GET" && c.get("role") !== "act") {
+    const { name, role } = c.get("operator");
+    if (method !== "GET" && role !== "act") {
       return refuse(c, 403, "forbidden", "This needs the role act");
     }
     const { pathname, search } = new URL(c.req.url);
@@ -138,9 +190,12 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
       return value === undefined ? [] : [[name, value]];
     });
     return passOn(
-      await askStat(pathname.slice("/api".length) + search, {
+      await stat.ask(pathname.slice("/api".length) + search, {
         method,
         headers: Object.fromEntries(given),
+        ...(method === "GET"
+          ? {}
+          : { operator: `${encodeURIComponent(name)} ${addressOf(c)}`.trim() }),
         ...(method === "GET" || method === "DELETE" ? {} : { body: await c.req.text() }),
       }),
     );
@@ -154,11 +209,17 @@ export function minionsApp({ name, cluster, signIn, apiKey, closing }: AppOption
   return app;
 }
 
-class Unreachable extends Error {
-  override readonly name = "Unreachable";
+function noTicket(why: string) {
+  const message = redact(why);
+  const error = { code: "unavailable", message };
+  return { success: false, errorCode: 750, msg: message, error };
 }
 
-/** The body flows as the reader takes it; what concerns the connection to the other side stays there. */
+function cookieName(name: string): string {
+  return `gru_${name}`;
+}
+
+/** Streams the body as fast as the reader takes it; headers of the connection to the other side are not passed on. */
 function passOn({ body, status, headers }: Response): Response {
   const type = headers.get("content-type") ?? "application/octet-stream";
   return new Response(body, {
@@ -167,15 +228,10 @@ function passOn({ body, status, headers }: Response): Response {
   });
 }
 
-function addressOf(cluster: Cluster, service: string): string | undefined {
-  const addresses = cluster.view.instances.flatMap((instance) =>
+function addressesOf(cluster: Cluster, service: string): string[] {
+  return cluster.view.instances.flatMap((instance) =>
     instance.service === service ? instance.addresses.http ?? [] : []
   );
-  return addresses[Math.floor(Math.random() * addresses.length)];
-}
-
-function isLoopbackName(host: string): boolean {
-  return host === "localhost" || host === "[::1]" || /^127(\.\d+){3}$/.test(host);
 }
 
 function refuse(
@@ -184,5 +240,5 @@ function refuse(
   code: string,
   message: string,
 ) {
-  return c.json({ error: { code, message } }, status);
+  return c.json({ error: { code, message: redact(message) } }, status);
 }

@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import { readAssets } from "./assets.ts";
 
-Deno.test("readAssets gives every file that the page and its modules name, as JavaScript without types", () => {
+Deno.test("readAssets returns every file that the page and its modules name, as JavaScript without types", () => {
   const assets = readAssets();
-  const named = /(?:src|href)="(\/[^"]+)"|from "\.\/([^"]+)"|import "\.\/([^"]+)"/g;
+  const named = /(?:src|href)="(\/[^"]+)"|from "(\/[^"]+)"|from "\.\/([^"]+)"/g;
   const seen = new Set<string>();
   const follow = (path: string) => {
     if (seen.has(path)) return;
     seen.add(path);
     const asset = assets.get(path);
     assert.ok(asset, path);
-    for (const [, link, module] of asset.text.matchAll(named)) {
-      follow(link ?? `/ui/${module}`);
+    for (const [, link, library, module] of asset.text.matchAll(named)) {
+      follow(link ?? library ?? `/ui/${module}`);
     }
     if (!path.endsWith(".ts")) return;
     assert.match(asset.type, /^text\/javascript/);
@@ -19,4 +19,5 @@ Deno.test("readAssets gives every file that the page and its modules name, as Ja
   };
   follow("/");
   assert.ok(seen.has("/ui/client.ts") && seen.has("/ui/uplot.js"));
+  assert.ok(seen.has("/ui/gru.js"));
 });

@@ -1,9 +1,9 @@
-/** The cluster as the registry shows it: which instances of the programs are alive, and who came and went. */
-import { saidFarewell } from "@gru/shared/farewell";
-import type { Instance, Registry } from "@gru/shared/registry";
+/** The cluster as the registry shows it: which instances are alive, and which joined and left. */
+import { stoppedInOrder } from "@gru/shared/registry/orderly_stop";
+import type { Instance, Registry } from "@gru/shared/registry/registry";
 
 export interface ClusterView {
-  /** The registry is out of reach: this is what was last known. */
+  /** The registry cannot be reached: this is the last known state. */
   readonly stale: boolean;
   /** By service, then by name. */
   readonly instances: readonly Instance[];
@@ -12,51 +12,63 @@ export interface ClusterView {
 export interface ClusterEvent {
   /** Unix milliseconds. */
   readonly at: number;
-  /** `left`: it stopped in order. `died`: it did not. */
+  /** `left`: stopped in order. `died`: did not stop in order. */
   readonly kind: "joined" | "draining" | "left" | "died";
   readonly service: string;
   readonly name: string;
+  /** Of a spear that left or died: the connections that it had last. */
+  readonly connections?: number;
 }
 
 export interface Cluster extends Disposable {
   readonly view: ClusterView;
-  /** The newest first, as many as are kept. */
+  /** The newest first; a limited number. */
   readonly events: readonly ClusterEvent[];
+  /** The connections of each spear, as last known: for the event of its end. */
+  readonly connections: Map<string, number>;
 }
 
-const eventsKept = 200;
+const eventsKept = 1000;
+const eventsKeptMs = 86_400_000;
 
 /** Follows the services in the registry. */
 export async function watchCluster(
   registry: Registry,
   services: readonly string[],
+  now: () => number = Date.now,
 ): Promise<Cluster> {
   const views = new Map<string, ClusterView>();
   const events: ClusterEvent[] = [];
   using stack = new DisposableStack();
 
-  function tell(kind: ClusterEvent["kind"], { service, name }: Instance): void {
-    events.unshift({ at: Date.now(), kind, service, name });
+  const connections = new Map<string, number>();
+
+  function addEvent(kind: ClusterEvent["kind"], { service, name }: Instance): void {
+    const isGone = kind === "left" || kind === "died";
+    const had = service === "spear" && isGone ? connections.get(name) : undefined;
+    const at = now();
+    events.unshift({ at, kind, service, name, ...(had === undefined ? {} : { connections: had }) });
     events.length = Math.min(events.length, eventsKept);
+    while ((events.at(-1)?.at ?? at) < at - eventsKeptMs) events.pop();
   }
 
   function show(service: string, view: ClusterView): void {
     const before = views.get(service);
     views.set(service, view);
-    // What is there at the start has not joined just now.
+    // Instances of the first view have not just joined.
     if (before === undefined) return;
     const known = new Map(before.instances.map((one) => [one.name, one]));
     for (const instance of view.instances) {
       const old = known.get(instance.name);
       known.delete(instance.name);
-      if (old?.startedAt !== instance.startedAt) tell("joined", instance);
+      if (old?.startedAt !== instance.startedAt) addEvent("joined", instance);
       else if (instance.meta.draining === true && old.meta.draining !== true) {
-        tell("draining", instance);
+        addEvent("draining", instance);
       }
     }
     for (const gone of known.values()) {
-      void saidFarewell(registry, gone).catch(() => false)
-        .then((inOrder) => tell(inOrder ? "left" : "died", gone));
+      void stoppedInOrder(registry, gone).catch(() => false)
+        .then((inOrder) => addEvent(inOrder ? "left" : "died", gone));
     }
   }
 
@@ -66,6 +78,7 @@ export async function watchCluster(
   const watching = stack.move();
   return {
     events,
+    connections,
     get view() {
       const all = services.flatMap((service) => views.get(service) ?? []);
       return {

@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
-import { sayFarewell } from "@gru/shared/farewell";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
-import { waitFor } from "@gru/shared/testing";
+import { recordOrderlyStop } from "@gru/shared/registry/orderly_stop";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
+import { waitFor } from "@gru/shared/testing/harness";
 import { watchCluster } from "./cluster.ts";
 
-Deno.test("watchCluster tells who joined, began to drain, left in order, and died", async () => {
+Deno.test("watchCluster reports instances that joined, began to drain, left in order, and died", async () => {
   await using registry = new MemoryRegistry();
   const register = (name: string) =>
     registry.register({ service: "spear", name, addresses: {}, startedAt: 1, meta: {} });
   await using _there = await register("spear1");
   using cluster = await watchCluster(registry, ["spear", "stat"]);
-  assert.deepEqual(cluster.events, [], "who was there before has not joined");
+  assert.deepEqual(cluster.events, [], "instances of the first view have not joined");
 
   const orderly = await register("spear2");
   const sudden = await register("spear3");
@@ -18,7 +18,7 @@ Deno.test("watchCluster tells who joined, began to drain, left in order, and die
   await sudden.update({ meta: { draining: true } });
   await sudden[Symbol.asyncDispose]();
   await waitFor(() => cluster.events.length === 5);
-  await sayFarewell(registry, { service: "spear", name: "spear2", startedAt: 1 });
+  await recordOrderlyStop(registry, { service: "spear", name: "spear2", startedAt: 1 });
   await orderly[Symbol.asyncDispose]();
   await waitFor(() => cluster.events.length === 6);
 

@@ -1,3 +1,4 @@
+import { checkNode } from "@gru/shared/node";
 import { runProgram } from "@gru/shared/program";
 import { minionsSchema, startMinions } from "./minions.ts";
 
@@ -6,6 +7,7 @@ if (import.meta.main) {
     name: "minions",
     schema: minionsSchema,
     profiles: new URL("./profiles/", import.meta.url),
-    start: (config) => startMinions(config),
+    check: checkNode,
+    start: (config, stop) => startMinions(config, { stop }),
   });
 }

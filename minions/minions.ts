@@ -1,22 +1,42 @@
 /** The web console. */
 import { z } from "zod";
-import { ConfigError, secret } from "@gru/shared/config";
-import { isLoopback, type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
-import { minionsApp } from "./app.ts";
+import { secret } from "@gru/shared/config";
+import { idgenContract } from "@gru/idgen/contract";
+import { guarded } from "@gru/shared/http/exposure";
+import { type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
+import { bodyBytesOf, minionsApp } from "./app.ts";
 import { watchCluster } from "./cluster.ts";
+import { openMetrics } from "@gru/shared/metrics";
+import { minionsMetrics } from "./metrics.ts";
+import { withIdgens } from "./idgens.ts";
 import { SignIn } from "./sign_in.ts";
+import { readUsers } from "./users.ts";
 
 export const minionsSchema = z.strictObject({
-  ...nodeShape,
-  signIn: z.enum(["password", "open"])
-    .describe("open: on this machine only, everyone may act unless there is a password"),
-  password: secret("GRU_MINIONS_PASSWORD").describe("to look and to act"),
-  lookPassword: secret("GRU_MINIONS_LOOK_PASSWORD").describe("to look only"),
-  apiKey: secret("GRU_STAT_API_KEY").describe("the key of stat's HTTP API"),
-}).refine(({ signIn, password }) => signIn === "open" || password !== undefined, {
-  path: ["password"],
-  error: "signIn password wants one",
-});
+  ...nodeShape(40_000),
+  signIn: z.enum(["password", "open"]).default("password").describe(
+    "open: without a password everyone on this machine may act; only where other machines cannot reach it",
+  ),
+  trustedHops: z.int().min(0).max(10).default(0).describe(
+    "your own proxies in front of this program; each appends the caller to X-Forwarded-For, and wrong passwords are counted by caller",
+  ),
+  password: secret("GRU_MINIONS_PASSWORD").describe("opens the console to look and to act"),
+  lookPassword: secret("GRU_MINIONS_LOOK_PASSWORD").describe("opens the console to look only"),
+  users: secret("GRU_MINIONS_USERS").refine(
+    (users) => users === undefined || readUsers(users) !== undefined,
+    { error: "expected name:role:salt:hash, as deno task hash prints them, separated by commas" },
+  ).describe(
+    "users with names of their own, for the audit log: `deno task hash ann act` makes one",
+  ),
+  apiKey: secret("GRU_STAT_API_KEY").describe("the key of stat's HTTP API, the same as stat's"),
+}).refine(
+  ({ signIn, password, users }) =>
+    signIn === "open" || password !== undefined || users !== undefined,
+  {
+    path: ["password"],
+    error: "signIn password needs a password",
+  },
+).superRefine(guarded(["password"], ["apiKey"]));
 
 export type MinionsConfig = z.output<typeof minionsSchema>;
 
@@ -27,32 +47,55 @@ export interface Minions extends AsyncDisposable {
 /** `idgen-node` lists all idgens, `idgen` only those that issue ids. */
 const services = ["ticket", "spear", "idgen-node", "stat", "minions"];
 
-/** @throws {ConfigError} {@linkcode Error} when the port is taken or the registry out of reach. */
+/**
+ * @throws {ConfigError} for a bad profile {@linkcode Error} when the port is taken or the registry cannot be reached.
+ */
 export async function startMinions(
   config: MinionsConfig,
   overrides: NodeOverrides = {},
 ): Promise<Minions> {
-  const { host, password, lookPassword, apiKey } = config;
-  if (password === undefined && !isLoopback(host)) {
-    throw new ConfigError(
-      `minions: host: is ${host}, which other machines can reach; set the environment variable GRU_MINIONS_PASSWORD`,
-    );
-  }
+  const { password, lookPassword, users, apiKey } = config;
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode("minions", config, overrides));
-  const cluster = stack.use(await watchCluster(node.registry, services));
+  const idgen = stack.use(await node.connect(idgenContract));
+  const cluster = stack.use(
+    withIdgens(await watchCluster(node.registry, services, node.clock.now), idgen),
+  );
   const closing = new AbortController();
+  const { name } = node;
+  const signIn = new SignIn({
+    act: password,
+    look: lookPassword,
+    users: users === undefined ? undefined : readUsers(users),
+  });
+  const { gru_minions_pages: pages, gru_minions_sign_ins_total: signIns } = openMetrics(
+    node.metrics,
+    minionsMetrics,
+  );
   const app = minionsApp({
-    name: node.name,
-    cluster,
-    signIn: new SignIn({ act: password, look: lookPassword }),
-    apiKey,
-    closing: closing.signal,
+    ...{ name, cluster, signIn, apiKey, closing: closing.signal, now: node.clock.now },
+    trustedHops: config.trustedHops,
+    onSignIn(result, address, user) {
+      signIns.inc({ result });
+      const facts = { user: user || "somebody with a shared password", address };
+      if (result === "signed in") node.log.info("{user} signed in from {address}", facts);
+      else if (result === "wrong") node.log.warn("wrong password of {user} from {address}", facts);
+    },
+    onPages: (open) => pages.set(open),
   });
   const server = stack.use(
-    await node.serve({ port: config.port, app: (request) => app.fetch(request) }),
+    await node.serve({
+      port: config.port,
+      app: {
+        handler: (request, { remoteAddr }) => app.fetch(request, { address: remoteAddr.hostname }),
+        pages: signIn.open ? "own-unkeyed" : "own",
+        linked: ["/"],
+        bodyBytes: bodyBytesOf(name, signIn),
+      },
+    }),
   );
   stack.defer(() => closing.abort());
+  node.readiness.start();
   stack.use(await node.announce({ http: server.address }));
   const running = stack.move();
   return { address: server.address, [Symbol.asyncDispose]: () => running.disposeAsync() };

@@ -1,42 +1,74 @@
-/** So many a second on average, and so many at once: a bucket that fills with time, kept as one number (GCRA). */
+/** An average rate per second with a burst: a token bucket, stored as one number (GCRA). */
 
 export interface RateLimitOptions {
   readonly perSecond: number;
-  /** As many at once. */
+  /** The most that may be taken at once. */
   readonly burst: number;
 }
 
-export class RateLimit {
-  readonly #options: RateLimitOptions;
-  /** When the bucket will be full again. */
-  #fullAtMs = -Infinity;
+/**
+ * The arithmetic of a bucket. Its only state is the time when it will be full again, which the caller stores: one
+ * number for each of very many buckets. All times are milliseconds on a clock that never goes back; -Infinity or 0 is a
+ * full bucket.
+ */
+export class Bucket {
+  readonly #stepMs: number;
+  readonly #burst: number;
 
-  constructor(options: RateLimitOptions) {
-    this.#options = options;
+  constructor({ perSecond, burst }: RateLimitOptions) {
+    this.#stepMs = 1000 / perSecond;
+    this.#burst = burst;
   }
 
-  /**
-   * 0: taken. Else nothing was taken, and it is worth trying again after so many milliseconds.
-   * @param nowMs on a clock that never goes back
-   */
-  take(nowMs: number): number {
-    const { perSecond, burst } = this.#options;
-    const stepMs = 1000 / perSecond;
-    const fullAtMs = Math.max(this.#fullAtMs, nowMs) + stepMs;
-    const waitMs = fullAtMs - nowMs - burst * stepMs;
-    if (waitMs > 1e-6) return waitMs;
-    this.#fullAtMs = fullAtMs;
-    return 0;
+  /** 0: `cost` can be taken, or the bucket is full. Otherwise the milliseconds until the next attempt makes sense. */
+  waitMs(fullAtMs: number, nowMs: number, cost: number): number {
+    const needed = Math.min(cost, this.#burst);
+    const waitMs = Math.max(fullAtMs, nowMs) - nowMs - (this.#burst - needed) * this.#stepMs;
+    return waitMs > 1e-6 ? waitMs : 0;
+  }
+
+  /** When the bucket will be full again after `cost` was taken. `cost` may exceed the content: the rest is owed. */
+  after(fullAtMs: number, nowMs: number, cost: number): number {
+    return Math.max(fullAtMs, nowMs) + cost * this.#stepMs;
+  }
+
+  /** How empty the bucket is: 0 is full, 1 is empty, above 1 something is owed. */
+  used(fullAtMs: number, nowMs: number): number {
+    return Math.max(0, fullAtMs - nowMs) / (this.#burst * this.#stepMs);
   }
 }
 
-/** A limit for each key. */
+export class RateLimit {
+  readonly #bucket: Bucket;
+  #fullAtMs = -Infinity;
+
+  constructor(options: RateLimitOptions) {
+    this.#bucket = new Bucket(options);
+  }
+
+  /**
+   * 0: taken. Otherwise nothing was taken, and the result is the milliseconds until the next attempt makes sense.
+   * @param nowMs on a clock that never goes back
+   */
+  take(nowMs: number): number {
+    const waitMs = this.waitMs(nowMs);
+    if (waitMs === 0) this.#fullAtMs = this.#bucket.after(this.#fullAtMs, nowMs, 1);
+    return waitMs;
+  }
+
+  /** What {@linkcode take} would return; takes nothing. */
+  waitMs(nowMs: number): number {
+    return this.#bucket.waitMs(this.#fullAtMs, nowMs, 1);
+  }
+}
+
+/** A separate limit for each key. */
 export class KeyedRateLimit {
   readonly #options: RateLimitOptions & { readonly maxKeys: number };
   /** In the order of their last use. */
   readonly #limits = new Map<string, RateLimit>();
 
-  /** @param options more keys than `maxKeys` are not remembered: the oldest goes */
+  /** @param options `maxKeys`: of more keys, the least recently used ones are forgotten */
   constructor(options: RateLimitOptions & { readonly maxKeys: number }) {
     this.#options = options;
   }
@@ -53,5 +85,10 @@ export class KeyedRateLimit {
       if (oldest !== undefined) this.#limits.delete(oldest);
     }
     return 0;
+  }
+
+  /** What {@linkcode take} would return; takes nothing. */
+  waitMs(key: string, nowMs: number): number {
+    return this.#limits.get(key)?.waitMs(nowMs) ?? 0;
   }
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { KeyedRateLimit, RateLimit } from "./rate_limit.ts";
 
-Deno.test("KeyedRateLimit lets a burst through, then so many a second, for each key alone", () => {
+Deno.test("KeyedRateLimit allows a burst and then the rate, for each key separately", () => {
   const limit = new KeyedRateLimit({ perSecond: 2, burst: 3, maxKeys: 10 });
   const taken = (key: string, nowMs: number) => limit.take(key, nowMs) === 0;
   assert.deepEqual([1, 2, 3, 4].map(() => taken("a", 1000)), [true, true, true, false]);
@@ -12,7 +12,7 @@ Deno.test("KeyedRateLimit lets a burst through, then so many a second, for each 
   assert.deepEqual([1, 2, 3, 4].map(() => taken("a", 9000)), [true, true, true, false]);
 });
 
-Deno.test("KeyedRateLimit lets through no more than burst and rate, however it is asked", () => {
+Deno.test("KeyedRateLimit never allows more than the burst and the rate, whatever the order of calls", () => {
   const gaps = fc.array(fc.nat(400), { maxLength: 200 });
   fc.assert(fc.property(gaps, fc.integer({ min: 1, max: 20 }), (list, perSecond) => {
     const burst = 5;
@@ -35,7 +35,7 @@ Deno.test("KeyedRateLimit forgets the oldest key rather than grow", () => {
   assert.equal(limit.take("a", 0), 0);
 });
 
-Deno.test("RateLimit is full at the beginning, whatever the clock says", () => {
+Deno.test("RateLimit starts with a full bucket, whatever the clock says", () => {
   for (const nowMs of [0, 0.5, 1e12]) {
     const limit = new RateLimit({ perSecond: 5, burst: 5 });
     const waits = Array.from({ length: 7 }, () => limit.take(nowMs));

@@ -1,7 +1,8 @@
 /** What the other programs know of spear: how it appears in the registry, and what it does when told to. */
 import { z } from "zod";
-import type { Instance } from "@gru/shared/registry";
+import type { Instance } from "@gru/shared/registry/registry";
 import { defineContract } from "@gru/shared/rpc/contract";
+import { expectedGroupId, expectedUserId, groupIdPattern, userIdPattern } from "./identifiers.ts";
 
 /** The service under which spears register. */
 export const spearService = "spear";
@@ -25,11 +26,17 @@ export interface SpearNode {
 /** What a spear tells of itself in its `meta`. */
 const told = ["weight", "load", "capacity"] as const;
 
-/** The spears that take clients. One that is being emptied is alive but has no address for them. */
-export function spearNodes(instances: readonly Instance[]): SpearNode[] {
+/**
+ * The spears that take clients. One that is being emptied, or is not ready, is alive but has no address for them.
+ * @param accepts whether the caller's tokens would be accepted there
+ */
+export function spearNodes(
+  instances: readonly Instance[],
+  accepts: (meta: Instance["meta"]) => boolean = () => true,
+): SpearNode[] {
   return instances.flatMap(({ name, addresses, meta }) => {
     const addr = addresses[clientAddress];
-    if (addr === undefined) return [];
+    if (addr === undefined || !accepts(meta)) return [];
     const numbers = told.flatMap((key) => {
       const value = meta[key];
       return typeof value === "number" && value >= 0 ? [[key, value]] : [];
@@ -38,15 +45,21 @@ export function spearNodes(instances: readonly Instance[]): SpearNode[] {
   });
 }
 
-/** The forms of ids in their canonical spelling: a number as its decimal string. */
-export const userIdPattern = /^[1-9]\d{0,18}$/;
-export const groupIdPattern = /^[\p{L}\p{N}_.:@/-]{1,128}$/u;
-
 export const userIdSchema = z.string().regex(userIdPattern, {
-  error: "expected a user id: a positive integer",
+  error: `expected ${expectedUserId}`,
 });
 export const groupIdSchema = z.string().regex(groupIdPattern, {
-  error: "expected a group id: 1 to 128 letters, digits and _ . : @ / -",
+  error: `expected ${expectedGroupId}`,
+});
+
+/** Text that Redis keeps or compares: there all lone surrogates become one and the same character. */
+export const wellFormed = z.string().refine((text) => text.isWellFormed(), {
+  error: "expected well-formed Unicode",
+});
+
+/** Who a message is from when no client has sent it. */
+export const senderIdSchema = z.string().refine((id) => id === "0" || userIdPattern.test(id), {
+  error: `expected 0 (the system) or ${expectedUserId}`,
 });
 
 /** Whoever messages can be sent to. */
@@ -60,8 +73,9 @@ export type TargetOfCommand = z.output<typeof targetSchema>;
 /** What becomes of whom: the longest text that a client is told as a reason. */
 const reason = z.string().max(256);
 
-/** Unix milliseconds until which the one who is kicked may not come back. */
+/** Unix milliseconds, on the clock of stat's store, until which the one who is kicked may not come back. */
 const until = z.int().positive();
+const version = z.int().nonnegative();
 
 const connections = z.object({ connections: z.int().nonnegative() });
 
@@ -72,6 +86,25 @@ export const banSchema = z.discriminatedUnion("kind", [
 
 /** Nobody may join the group, or the user may not authenticate. */
 export type Ban = z.output<typeof banSchema>;
+
+/**
+ * A ban as stat and spears remember it, so that either can bring it back to the other. Of two of the same user or group the
+ * one with the higher version is right. A ban that was lifted or replaced by a shorter one is remembered as long as it would
+ * have held: an older copy of the data does not bring it back.
+ */
+export const banRecordSchema = z.object({
+  kind: z.enum(["user", "group"]),
+  id: z.string().min(1).max(256),
+  reason,
+  /** It holds as long as this is later than now, on the clock of stat's store. 0: it was lifted. */
+  until: z.int().nonnegative(),
+  /** The moment when it was set or lifted, or later; 0: not known. */
+  version,
+  /** Forgotten from then on. */
+  keptUntil: z.int().nonnegative(),
+});
+
+export type BanRecord = z.output<typeof banRecordSchema>;
 
 /** As the `msg` event brought it to the members; with its position. */
 export const messageSchema = z.object({
@@ -88,6 +121,26 @@ export const messageSchema = z.object({
   seq: z.number(),
 });
 
+/** Where a message stands among those of its target. */
+export const placeSchema = z.object({ target: targetSchema, epoch: z.string(), seq: z.number() });
+export type Place = z.output<typeof placeSchema>;
+
+/** Of a connection. */
+export const groupsShown = 100;
+
+/** Of each node: who was told that the message does not come. */
+export const missedAtMost = 100;
+
+const rebalanceStatus = z.object({
+  running: z.boolean(),
+  /** Clients that were asked to move, in this run or the last one. */
+  asked: z.int().nonnegative(),
+  /** Of these, those that are gone from this node. */
+  moved: z.int().nonnegative(),
+  /** Connections here now. */
+  connections: z.int().nonnegative(),
+});
+
 export const spearContract = defineContract(spearService, {
   /** Counted, kept and sent out as a client's message is; any node will do. */
   publish: {
@@ -95,9 +148,9 @@ export const spearContract = defineContract(spearService, {
       target: targetSchema,
       content: z.string(),
       /** Shown as the sender; 0: the system. */
-      fromId: z.union([z.literal("0"), userIdSchema]),
+      fromId: senderIdSchema,
       /** The same key again gives the first one's answer, whichever node is asked. */
-      idempotencyKey: z.string().min(1).max(256).optional(),
+      idempotencyKey: wellFormed.min(1).max(256).optional(),
     }),
     output: z.object({ id: z.string(), epoch: z.string(), seq: z.number() }),
     idempotent: false,
@@ -108,7 +161,7 @@ export const spearContract = defineContract(spearService, {
       id: z.string(),
       createTime: z.int(),
       content: z.string(),
-      fromId: z.union([z.literal("0"), userIdSchema]),
+      fromId: senderIdSchema,
     }),
     output: connections,
     idempotent: false,
@@ -124,6 +177,14 @@ export const spearContract = defineContract(spearService, {
         /** Unix milliseconds. */
         since: z.number(),
         groups: z.number(),
+        // Missing: a node of an earlier version does not say it.
+        /** The first ones, {@linkcode groupsShown} at most. */
+        groupIds: z.array(z.string()).optional(),
+        name: z.string().optional(),
+        app: z.string().optional(),
+        transport: z.enum(["polling", "websocket"]).optional(),
+        /** The other end of the TCP connection: a proxy's, behind one. */
+        address: z.string().optional(),
       })),
     }),
     idempotent: true,
@@ -134,13 +195,21 @@ export const spearContract = defineContract(spearService, {
     output: connections,
     idempotent: true,
   },
-  /** Tells the user's connections why, and closes them. */
+  /** Tells the user's connections why, and closes them. What was issued to the user before is void. */
   kickUser: {
-    input: z.strictObject({ userId: userIdSchema, reason, until: until.optional() }),
+    input: z.strictObject({
+      userId: userIdSchema,
+      reason,
+      until: until.optional(),
+      /** Of the ban; see {@linkcode banRecordSchema}. */
+      version: version.optional(),
+      /** Unix milliseconds, on the clock of stat's store; default: now. */
+      notBefore: z.int().positive().optional(),
+    }),
     output: connections,
     idempotent: true,
   },
-  /** Tells the connection why, and closes it; 0 connections when it is gone or another node's. */
+  /** Tells the connection why, and closes it; its `resume` is void. 0 connections when it is gone or another node's. */
   kickConnection: {
     input: z.strictObject({ connectionId: z.string().max(256), reason }),
     output: connections,
@@ -153,6 +222,7 @@ export const spearContract = defineContract(spearService, {
       userId: userIdSchema.optional(),
       reason,
       until: until.optional(),
+      version: version.optional(),
     }),
     output: connections,
     idempotent: true,
@@ -163,7 +233,17 @@ export const spearContract = defineContract(spearService, {
     output: z.object({ connections: z.int().nonnegative(), overMs: z.number() }),
     idempotent: true,
   },
-  /** The newest kept messages before `before` of the present epoch (before the end when left out), ascending. */
+  /** This node's clients begin to move to nodes that have too few, until the loads fit. Called again: only the rate changes. */
+  rebalance: {
+    input: z.strictObject({ perSecond: z.int().min(1).max(100_000).optional() }),
+    output: rebalanceStatus,
+    idempotent: true,
+  },
+  rebalancing: { input: z.strictObject({}), output: rebalanceStatus, idempotent: true },
+  /**
+   * The newest kept messages before `before` of the present epoch (before the end when left out), ascending: `limit`, or
+   * fewer where they are large (4 MB together), and `more` then says that there are older ones.
+   */
   history: {
     input: z.strictObject({
       target: targetSchema,
@@ -177,6 +257,36 @@ export const spearContract = defineContract(spearService, {
       messages: z.array(messageSchema),
       /** There are older ones. */
       more: z.boolean(),
+    }),
+    idempotent: true,
+  },
+  /** What this node hears of the small messages that each node sends to all nodes; itself included. */
+  canary: {
+    input: z.strictObject({}),
+    output: z.object({
+      /** 0: this node takes no part. */
+      periodMs: z.number(),
+      heard: z.array(z.object({
+        node: z.string(),
+        latencyMs: z.number().nullable(),
+        received: z.number(),
+        lost: z.number(),
+        silentMs: z.number(),
+      })),
+    }),
+    idempotent: true,
+  },
+  /**
+   * What this node remembers of a message: of the newest ones only, see `trailMessages`. Only the node that accepted it
+   * knows its id; the others know its position.
+   */
+  trail: {
+    input: z.strictObject({ id: z.string().min(1).max(64), position: placeSchema.optional() }),
+    output: z.object({
+      accepted: placeSchema.extend({ at: z.number(), fromId: z.string() }).optional(),
+      received: z.object({ at: z.number(), connections: z.int() }).optional(),
+      /** The newest ones, {@linkcode missedAtMost} at most. */
+      missed: z.array(z.object({ at: z.number(), userId: z.string() })),
     }),
     idempotent: true,
   },
@@ -197,6 +307,7 @@ export const spearContract = defineContract(spearService, {
       messages: z.array(z.object({ target: targetSchema, message: messageSchema })),
     }),
     idempotent: false,
+    waits: true,
   },
 });
 

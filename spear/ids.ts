@@ -5,6 +5,8 @@ import { type IdgenContract, maxIdsPerCall, Snowflake } from "@gru/idgen/contrac
 export interface IdSource {
   /** A snowflake id as a decimal string; calls are answered in their order. */
   next(): Promise<string>;
+  /** Asks the source something that uses no id. */
+  prove(options: { readonly signal: AbortSignal }): Promise<unknown>;
 }
 
 /** For a node that is alone: made here, without asking anybody. */
@@ -16,6 +18,7 @@ export function localIds(): IdSource {
       if (id === undefined) throw new Error("the clock is beyond what an id can hold");
       return id;
     },
+    prove: () => Promise.resolve(),
   };
 }
 
@@ -56,5 +59,6 @@ export function idgenIds(idgen: RpcClient<IdgenContract>): IdSource {
       if (!running) void run();
       return promise;
     },
+    prove: (options) => idgen.any.getServiceVersion({}, options),
   };
 }

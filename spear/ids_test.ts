@@ -20,6 +20,7 @@ function countingIdgen(failing: (call: number) => boolean = () => false) {
     decode: () => ({ timeMs: 0, worker: 0, sequence: 0 }),
     getMsgId: () => ({ id: "1" }),
     getServiceVersion: () => ({ version: "" }),
+    status: () => ({ worker: 0, withoutRegistry: false, reservedMs: 0 }),
   });
   return { client, counts };
 }

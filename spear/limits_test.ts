@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
-import { waitFor } from "@gru/shared/testing";
-import { MemoryBus } from "./broker_memory.ts";
-import { RawClient } from "./raw_client.ts";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
+import { slowTest, waitFor } from "@gru/shared/testing/harness";
+import { MemoryBus } from "./broker/memory.ts";
+import { RawClient } from "./load/raw_client.ts";
 import { authenticated, modern, singleSpear, spawnSpear } from "./spear_testing.ts";
 import { type Json, TestClient } from "./test_client.ts";
 
@@ -69,7 +69,7 @@ Deno.test("presence tells who comes and goes, each user once, and only those who
   assert.deepEqual(other.pending("presence"), []);
 });
 
-Deno.test("a stopping node sends its clients to another; who knows how loses nothing", async () => {
+slowTest("a stopping node sends its clients to another; who knows how loses nothing", async () => {
   await using registry = new MemoryRegistry();
   const bus = new MemoryBus({ size: 1000, ageMs: 60_000 });
   const flags = { drainMs: 2000 };
@@ -156,57 +156,60 @@ async function rawMember(address: string, userId: number, packets: string[]): Pr
 }
 
 for (const policy of ["disconnect", "skip"] as const) {
-  Deno.test(`a client that does not read is bounded by policy ${policy}, and slows nobody`, async () => {
-    await using spear = await spawnSpear({
-      slowConsumer: policy,
-      "limits.waitingBytes": 500_000,
-      "limits.messagesPerSecond": 100_000,
-      "history.size": 10,
-    });
-    const slowPackets: string[] = [];
-    const slow = await rawMember(spear.address, 2, slowPackets);
-    await using reader = await authenticated(spear.address, 1);
-    await reader.request("subscribe", { userId: 1, subscribeGroups: [{ id: 10 }] });
-    slow.pause();
-    const count = 10_000;
-    const content = "x".repeat(50_000);
-    const sentBytes = count * content.length;
-    let peak = 0;
-    for (let i = 1; i <= count; i++) {
-      const { success } = await reader.request("msg", { type: 1, target: { id: 10 }, content });
-      assert.equal(success, true);
-      assert.equal((await reader.next("msg")).seq, i);
-      if (i % 200 === 0) peak = Math.max(peak, await spear.residentBytes());
-    }
-    // Garbage included. What waits for the slow one must not add up to what was sent.
-    assert.ok(peak < sentBytes, `${peak} bytes resident, ${sentBytes} sent past the slow client`);
-    // deno-lint-ignore no-console -- for people
-    console.log(
-      `  ${policy}: ${sentBytes / 1e6} MB sent past it, ${
-        Math.round(peak / 1e6)
-      } MB resident at most`,
-    );
-    slow.resume();
-    if (policy === "disconnect") {
-      await slow.closed;
-    } else {
-      await waitFor(() => slowPackets.at(-1)?.includes(`"seq":${count},`) ?? false);
-      const missed = slowPackets.filter((packet) => packet.startsWith('2["missed"'))
-        .map((packet) => JSON.parse(packet.slice(1))[1]);
-      const got = slowPackets.filter((packet) => packet.startsWith('20["msg"'))
-        .map((packet) => JSON.parse(packet.slice(2))[1].seq);
-      // Every message came, or its absence was told.
-      const told = missed.flatMap(({ from, to }) =>
-        Array.from({ length: to - from + 1 }, (_, i) => from + i)
+  slowTest(
+    `a client that does not read is bounded by policy ${policy}, and slows nobody`,
+    async () => {
+      await using spear = await spawnSpear({
+        slowConsumer: policy,
+        "limits.waitingBytes": 500_000,
+        "limits.messagesPerSecond": 100_000,
+        "history.size": 10,
+      });
+      const slowPackets: string[] = [];
+      const slow = await rawMember(spear.address, 2, slowPackets);
+      await using reader = await authenticated(spear.address, 1);
+      await reader.request("subscribe", { userId: 1, subscribeGroups: [{ id: 10 }] });
+      slow.pause();
+      const count = 10_000;
+      const content = "x".repeat(50_000);
+      const sentBytes = count * content.length;
+      let peak = 0;
+      for (let i = 1; i <= count; i++) {
+        const { success } = await reader.request("msg", { type: 1, target: { id: 10 }, content });
+        assert.equal(success, true);
+        assert.equal((await reader.next("msg")).seq, i);
+        if (i % 200 === 0) peak = Math.max(peak, await spear.residentBytes());
+      }
+      // Garbage included. What waits for the slow one must not add up to what was sent.
+      assert.ok(peak < sentBytes, `${peak} bytes resident, ${sentBytes} sent past the slow client`);
+      // deno-lint-ignore no-console -- for people
+      console.log(
+        `  ${policy}: ${sentBytes / 1e6} MB sent past it, ${
+          Math.round(peak / 1e6)
+        } MB resident at most`,
       );
-      assert.ok(told.length > 0);
-      assert.deepEqual(
-        [...got, ...told].sort((a, b) => a - b),
-        Array.from({ length: count }, (_, i) => i + 1),
-      );
-      assert.deepEqual(got, got.toSorted((a, b) => a - b));
-      slow.close();
-      await slow.closed;
-    }
-  });
+      slow.resume();
+      if (policy === "disconnect") {
+        await slow.closed;
+      } else {
+        await waitFor(() => slowPackets.at(-1)?.includes(`"seq":${count},`) ?? false);
+        const missed = slowPackets.filter((packet) => packet.startsWith('2["missed"'))
+          .map((packet) => JSON.parse(packet.slice(1))[1]);
+        const got = slowPackets.filter((packet) => packet.startsWith('20["msg"'))
+          .map((packet) => JSON.parse(packet.slice(2))[1].seq);
+        // Every message came, or its absence was told.
+        const told = missed.flatMap(({ from, to }) =>
+          Array.from({ length: to - from + 1 }, (_, i) => from + i)
+        );
+        assert.ok(told.length > 0);
+        assert.deepEqual(
+          [...got, ...told].sort((a, b) => a - b),
+          Array.from({ length: count }, (_, i) => i + 1),
+        );
+        assert.deepEqual(got, got.toSorted((a, b) => a - b));
+        slow.close();
+        await slow.closed;
+      }
+    },
+  );
 }

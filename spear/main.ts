@@ -1,5 +1,6 @@
 import { runProgram } from "@gru/shared/program";
-import { spearSchema } from "./config.ts";
+import { checkNode } from "@gru/shared/node";
+import { monitorPortOf, spearSchema } from "./config.ts";
 import { startSpear } from "./spear.ts";
 
 if (import.meta.main) {
@@ -7,6 +8,8 @@ if (import.meta.main) {
     name: "spear",
     schema: spearSchema,
     profiles: new URL("./profiles/", import.meta.url),
-    start: (config) => startSpear(config),
+    check: checkNode,
+    ports: (config) => [config.port, monitorPortOf(config)],
+    start: (config, stop) => startSpear(config, { stop }),
   });
 }

@@ -1,6 +1,6 @@
 /** What is sent to clients, encoded once for all who get it. */
 import { Buffer } from "node:buffer";
-import type { Target } from "./wire.ts";
+import { missedEvent, type Target } from "./wire.ts";
 
 /** A socket.io packet without attachments, encoded once. */
 export class Packet {
@@ -17,6 +17,12 @@ export class Packet {
   }
 }
 
+/**
+ * Says nothing of how far its client is in a target, nor that it has joined or left one: what is told of dropped frames
+ * may stand before it or behind it.
+ */
+export class Aside extends Packet {}
+
 /** One message of one target, as it goes to every member. */
 export class Frame extends Packet {
   readonly target: Target;
@@ -29,6 +35,43 @@ export class Frame extends Packet {
     this.epoch = epoch;
     this.seq = seq;
   }
+}
+
+/** Says that messages of one target, from one `seq` to another, do not come. */
+export class Missed extends Packet {
+  readonly target: Target;
+  readonly epoch: string;
+  readonly from: number;
+  readonly to: number;
+
+  constructor(target: Target, epoch: string, from: number, to: number) {
+    super(`2${JSON.stringify(["missed", missedEvent(target, epoch, from, to)])}`);
+    this.target = target;
+    this.epoch = epoch;
+    this.from = from;
+    this.to = to;
+  }
+}
+
+/** What says that these frames do not come, and what was to be said so already: as little as possible. */
+export function missedOf(dropped: readonly (Frame | Missed)[]): Missed[] {
+  type Span = Pick<Missed, "target" | "epoch" | "from"> & { to: number };
+  const spans: Span[] = [];
+  const last = new Map<string, Span>();
+  for (const packet of dropped) {
+    const { target, epoch } = packet;
+    const { from, to } = packet instanceof Missed ? packet : { from: packet.seq, to: packet.seq };
+    const key = `${target} ${epoch}`;
+    const span = last.get(key);
+    if (span?.to === from - 1) {
+      span.to = to;
+      continue;
+    }
+    const next = { target, epoch, from, to };
+    spans.push(next);
+    last.set(key, next);
+  }
+  return spans.map(({ target, epoch, from, to }) => new Missed(target, epoch, from, to));
 }
 
 /** A sequence of packets that are due together: a path in a tree that all sockets share which are due the same ones. */

@@ -1,21 +1,28 @@
 /** A spear: holds the connections of clients and carries messages between them. */
 import { type IdgenContract, idgenContract } from "@gru/idgen/contract";
+import { FollowedClock } from "@gru/shared/clock";
+import { agrees, publishedClaim } from "@gru/shared/agreement";
 import { type Node, type NodeOverrides, openNode } from "@gru/shared/node";
-import type { Registration } from "@gru/shared/registry";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
+import type { Readiness } from "@gru/shared/readiness";
+import { originOf } from "@gru/shared/http/serve";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { serveContract } from "@gru/shared/rpc/server";
-import { type StatContract, statContract } from "@gru/stat/contract";
-import { Ring } from "@gru/ticket/contract";
-import { door } from "@gru/ticket/token";
-import { admit } from "./admission.ts";
-import { Bans } from "./bans.ts";
-import { followBans } from "./bans_follow.ts";
-import type { Broker, BrokerSink } from "./broker.ts";
-import { MemoryBus } from "./broker_memory.ts";
-import { RedisBroker } from "./broker_redis.ts";
-import { spearCommands } from "./commands.ts";
-import type { SpearConfig } from "./config.ts";
+import { within } from "@gru/shared/within";
+import { restoredAtOnce, type StatContract, statContract } from "@gru/stat/contract";
+import { Ring, tokensClaim, tokensKey } from "@gru/ticket/contract";
+import { verifier } from "@gru/ticket/token";
+import { admit, Entering } from "./session/admission.ts";
+import { Bans } from "./session/bans.ts";
+import { followBans } from "./session/bans_follow.ts";
+import type { MemoryBus } from "./broker/memory.ts";
+import { openBroker } from "./open_broker.ts";
+import { Rebalance } from "./session/rebalance.ts";
+import { RedisUsedTokens } from "./redis/used_tokens.ts";
+import { spearCommands } from "./session/commands.ts";
+import { monitorPortOf, type SpearConfig } from "./config.ts";
+import { SpearMetrics } from "./metrics.ts";
+import { Refusals } from "./refusals.ts";
 import {
   clientAddress,
   spearContract,
@@ -23,27 +30,46 @@ import {
   spearNodes,
   spearService,
 } from "./contract.ts";
-import { drain } from "./drain.ts";
-import { startExpiry } from "./expiry.ts";
-import { FanOut } from "./fanout.ts";
-import { Gateway } from "./gateway.ts";
-import { Hub } from "./hub.ts";
+import { drain } from "./session/drain.ts";
+import { startExpiry } from "./session/expiry.ts";
+import { WriteScheduler } from "./socket/write_scheduler.ts";
+import { Gateway, type GatewayOptions } from "./socket/gateway.ts";
+import { GroupUsers } from "./presence/group_users.ts";
+import { Hub } from "./hub/hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
-import { Listeners } from "./listeners.ts";
-import { Meter } from "./load_meter.ts";
-import { type SpearMeta, startLoadTelling } from "./load_telling.ts";
-import { Presence } from "./presence.ts";
-import { startReporter } from "./reporter.ts";
-import { type Delta, Roster } from "./roster.ts";
-import type { Session } from "./session.ts";
-import { MemoryUsedTokens, RedisUsedTokens } from "./used_tokens.ts";
-import { groupTarget } from "./wire.ts";
+import { KeptRoom } from "./session/kept.ts";
+import { KicksFollower } from "./session/kicks.ts";
+import { Listeners } from "./hub/listeners.ts";
+import { Canary } from "./hub/canary.ts";
+import { Trail } from "./hub/trail.ts";
+import { Meter } from "./presence/load_meter.ts";
+import { type SpearMeta, startLoadAnnouncement } from "./presence/load_announcement.ts";
+import { guardName } from "./presence/name_guard.ts";
+import { Presence } from "./presence/presence.ts";
+import type { RedisDriver } from "@gru/shared/redis/link";
+import type { Repeated } from "@gru/shared/repeat";
+import { startReporter } from "./presence/reporter.ts";
+import { type Change, Roster } from "./presence/roster.ts";
+import type { Session } from "./session/session.ts";
+import { needRedis, needService } from "./needs.ts";
+import { openSubmit } from "./session/submit.ts";
+import { MemoryUsedTokens } from "./session/used_tokens.ts";
+import { groupTarget, userTarget } from "./wire.ts";
+import { Work } from "./session/work.ts";
+
+/** An answer to `online` is given to others for so long. */
+const maxOnlineAgeMs = 300;
 
 /** What a spear is given in place of what its mode would have it open. */
 export interface SpearOverrides extends NodeOverrides {
   readonly idgen?: RpcClient<IdgenContract>;
   readonly stat?: RpcClient<StatContract>;
   readonly bus?: MemoryBus;
+  readonly redisDriver?: RedisDriver;
+  /** Where clients come in, in place of socket.io. */
+  readonly openGateway?: (
+    options: GatewayOptions,
+  ) => Promise<Pick<Gateway, "port" | "sessions" | "refuse"> & AsyncDisposable>;
 }
 
 export interface Spear extends AsyncDisposable {
@@ -51,7 +77,17 @@ export interface Spear extends AsyncDisposable {
   readonly address: string;
   /** Health, metrics and RPC. */
   readonly monitorAddress: string;
+  readonly readiness: Readiness;
 }
+
+const emptied = "this node is being emptied";
+const foreignTokens = "this node has another secret for tokens than the cluster";
+/** A start whose needs are met within this time is ready when it resolves. */
+const usualStartMs = 1000;
+/** Over this time the clients of a node that has lost its name are sent away. */
+const nameLostDrainMs = 1000;
+/** A stop does not wait longer for a registry that is out of reach: the session there ends by itself. */
+const registryMs = 500;
 
 /** @throws {ConfigError} {@linkcode Error} when a port is taken or the registry out of reach. */
 export async function startSpear(
@@ -66,63 +102,146 @@ export async function startSpear(
       ...(config.mode === "single" ? { registry: overrides.registry ?? new MemoryRegistry() } : {}),
     }),
   );
-  const { log } = node;
+  const { log, readiness } = node;
+  const session = overrides.redisDriver ? node.name : crypto.randomUUID().slice(0, 13);
+  const tokens = tokensClaim(config.auth);
+  if (!alone) {
+    stack.use(await node.agreeOnClusterKey());
+    stack.use(
+      await node.agree({
+        claim: tokens,
+        services: ["ticket", spearService],
+        secret: `the scheme or secret of token2 (auth.scheme, ${
+          config.auth.scheme === "gru" ? "GRU_SALT_TOSPEAR" : "GRU_TOKEN2_SECRET"
+        })`,
+      }),
+    );
+  }
+  let meta: SpearMeta = {
+    ...{ weight: config.weight, capacity: config.limits.connections },
+    ...{ mode: config.mode, session },
+  };
+  // Before anything is done under this name, and without addresses: nobody is sent here yet.
+  const registration = stack.use(await node.announce({}, { ...meta, load: 0 }));
 
   const ids = await idSource(config, overrides, node, stack);
   const stat = alone ? undefined : overrides.stat ?? stack.use(await node.connect(statContract));
 
   const [accepted, delivered] = [new Meter(), new Meter()];
+  const counts = new SpearMetrics(node.clock.now, stack.use(new Refusals(log)));
+  const trail = new Trail({ size: config.trailMessages, now: node.clock.now });
   const hub = new Hub<Session>({
     fanOut: (frame, members) => {
       delivered.add(members.size);
+      counts.fannedOut(frame, members.size);
       for (const member of members) member.send(frame);
     },
+    onDeliver: (target, epoch, seq, members) => trail.received(target, epoch, seq, members),
+    onGap: () => counts.repaired(),
   });
   stack.defer(() => hub.close());
-  const broker = stack.use(await openBroker(config, overrides, node, hub));
-  hub.connect(broker);
-  const publisher: Pick<Broker, "publish"> = {
-    publish: async (publication) => {
-      const position = await broker.publish(publication);
-      accepted.add(1);
-      return position;
-    },
+  let foreign = "";
+  let refuseClients = () => {};
+  const onForeign = (error: Error) => {
+    foreign = error.message;
+    readiness.need("cluster", foreign).miss(foreign, { atOnce: true });
+    log.error("this node takes no clients: {reason}", { reason: foreign });
+    refuseClients();
   };
-  const bans = new Bans();
+  const { bus, redisDriver } = overrides;
+  const brokerOptions = { bus, redisDriver, node, session, onForeign };
+  const broker = await openBroker(config, brokerOptions, hub, stack);
+  hub.connect(broker);
+  if ("proveWritable" in broker) stack.use(needRedis(readiness, broker));
+  const submit = counts.counting(openSubmit({
+    ids,
+    broker,
+    now: node.clock.now,
+    historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
+    onAccepted: ({ id, epoch, seq }, target, fromId) => {
+      accepted.add(1);
+      trail.accepted({ id, epoch, seq, target, fromId });
+    },
+  }));
+  const storeClock = new FollowedClock();
+  const bans = new Bans(storeClock);
+  const followMs = 5 * config.reportMs;
+  const kicksFollower = stat === undefined ? undefined : stack.use(
+    new KicksFollower({
+      kicks: bans.kicks,
+      read: (since, signal) => stat.any.kicks({ since }, { signal }),
+      restore: async (kicks, signal) => {
+        for (let at = 0; at < kicks.length; at += restoredAtOnce) {
+          const some = kicks.slice(at, at + restoredAtOnce);
+          await stat.any.restoreKicks({ kicks: some }, { signal });
+        }
+      },
+      clock: storeClock,
+      periodMs: followMs,
+      onMissed: ({ userId }) => endKicked(userId, bans, hub),
+      log,
+    }),
+  );
+  let bansFollower: Repeated | undefined;
   const listeners = stack.use(new Listeners(hub));
 
-  const usersOfGroup = async (groupId: string) =>
-    stat === undefined
-      ? usersHere(hub, groupId)
-      : (await stat.any.usersOfGroup({ groupId })).userIds;
-  const presence = stack.use(new Presence({ usersOfGroup, periodMs: config.reportMs / 2, log }));
+  const groupUsers = new GroupUsers({
+    read: async (groupId) =>
+      stat === undefined
+        ? usersHere(hub, groupId)
+        : (await stat.any.usersOfGroup({ groupId })).userIds,
+    // What stat says is as old as the nodes' reports are; a node that is alone knows at once.
+    keepMs: stat === undefined ? 0 : Math.min(maxOnlineAgeMs, config.reportMs / 2),
+  });
+  const presence = stack.use(
+    new Presence({
+      usersOfGroup: (groupId) => groupUsers.fresh(groupId),
+      periodMs: config.reportMs / 2,
+      log,
+    }),
+  );
   const roster = stat === undefined ? undefined : new Roster();
   const admission = {
-    door: door(config.auth, node.name),
+    verifier: verifier(config.auth, node.name),
     used: stack.use(openUsedTokens(config, node)),
+    requireNotKicked: (userId: string, issuedAt: number) =>
+      kicksFollower === undefined
+        ? bans.kicks.check(userId, issuedAt)
+        : kicksFollower.require(userId, issuedAt),
   };
-  const fanOut = stack.use(new FanOut({ windowMs: config.gatherMs }));
+  const scheduler = stack.use(
+    new WriteScheduler({
+      windowMs: config.batchDelayMs,
+      onWaited: (ms) => counts.waited(ms / 1000),
+    }),
+  );
   const gateway = stack.use(
-    await Gateway.open({
+    await (overrides.openGateway ?? Gateway.open)({
       host: config.host,
       port: config.port,
       payloadBytes: config.limits.payloadBytes,
+      keepAliveMs: config.keepAliveMs,
       authMs: config.limits.authMs,
+      pingMs: config.pingInterval,
+      pingTimeoutMs: config.pingTimeout,
       connections: config.limits.connections,
       origins: config.origins,
       slow: { waitingBytes: config.limits.waitingBytes, policy: config.slowConsumer },
-      fanOut,
+      scheduler,
       session: {
         hub,
-        broker: publisher,
+        submit,
         bans,
-        ids,
         roster,
-        usersOfGroup,
+        groupUsers,
         presence,
-        authenticate: (claims) => admit(admission, claims),
+        authenticate: (claims, before) => admit(admission, claims, before),
         limits: config.limits,
-        historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
+        entering: new Entering(),
+        keptRoom: new KeptRoom(),
+        work: new Work(config.limits),
+        trail,
+        counts,
         log,
       },
     }),
@@ -130,12 +249,52 @@ export async function startSpear(
   if (config.auth.scheme === "jwt") {
     stack.use(startExpiry({ sessions: gateway.sessions, refreshMs: config.auth.refreshMs }));
   }
+  refuseClients = () => gateway.refuse("this node belongs to another cluster");
+  if (foreign !== "") refuseClients();
+  const address = config.advertise ?? originOf("http", config.host, gateway.port);
+  const spears = await watchSpears(node, address, publishedClaim(tokens), stack);
+  const { canaryMs } = config;
+  const canary = alone || canaryMs === 0 ? undefined : stack.use(
+    new Canary({ node: node.name, hub, broker, periodMs: canaryMs, live: spears.live, log }),
+  );
+  const stopped = new AbortController();
+  const empty = async (drainMs: number) => {
+    const connections = gateway.sessions.size;
+    if (connections > 0) log.info("{connections} clients are asked to move", { connections });
+    const { moved, cutOff, seconds } = await drain({
+      sessions: gateway.sessions,
+      placesOf: spears.placesOf,
+      drainMs,
+      stopped: stopped.signal,
+    });
+    if (moved + cutOff === 0) return;
+    log.info("drained: {moved} clients have moved, {cutOff} were cut off, in {seconds} s", {
+      ...{ moved, cutOff, seconds },
+    });
+  };
+  const named = readiness.need("name", "not registered yet");
+  named.met();
+  const guard = stack.use(guardName({
+    node: node.name,
+    registration,
+    onLost: () => {
+      const why = "another process runs under this node's name";
+      named.miss(`${why} (the key id)`, { atOnce: true });
+      gateway.refuse(why);
+      return empty(nameLostDrainMs);
+    },
+    onRegained: () => {
+      named.met();
+      gateway.refuse(meta.draining ? emptied : undefined);
+    },
+    log,
+  }));
   if (stat !== undefined && roster !== undefined) {
     stack.use(startReporter({
       node: node.name,
       stat,
       roster,
-      everyone: () => everyone(gateway.sessions),
+      everyone: () => everyone(gateway.sessions, hub),
       connections: () => gateway.sessions.size,
       load: () => ({
         acceptedPerSecond: accepted.perSecond,
@@ -143,63 +302,126 @@ export async function startSpear(
         memoryBytes: Deno.memoryUsage().rss,
       }),
       reportMs: config.reportMs,
+      holdsName: () => guard.holds(),
+      onForgotten: () => {
+        bansFollower?.hurry();
+        kicksFollower?.hurry();
+      },
       log,
     }));
   }
 
-  const monitorPort = config.monitorPort ?? (config.port === 0 ? 0 : config.port + 1);
-  const others = await watchOthers(node, stack);
-  const announced = Promise.withResolvers<Registration>();
-  let meta: SpearMeta = { weight: config.weight, capacity: config.limits.connections };
-  const empty = async (overMs = config.drainMs) => {
-    gateway.refuse("this node is being emptied");
+  /** From now on nobody is sent here; who is here stays a member of everything until the connection ends. */
+  const takeNobody = async (reason: string) => {
+    gateway.refuse(reason);
     meta = { ...meta, draining: true };
-    await (await announced.promise).update({ addresses: { rpc: monitor.address }, meta });
-    const connections = gateway.sessions.size;
-    void drain({ sessions: gateway.sessions, placesOf: others, drainMs: overMs });
-    return { connections, overMs };
+    await registration.update({ addresses: { rpc: monitor.address }, meta });
   };
+  counts.open(node.metrics, {
+    sessions: gateway.sessions,
+    connectionsLimit: config.limits.connections,
+    hub,
+    broker,
+    canary,
+    isDraining: () => meta.draining === true,
+  });
+  const rebalance = stack.use(
+    new Rebalance({
+      node: node.name,
+      sessions: gateway.sessions,
+      nodes: spears.loads,
+      isDraining: () => meta.draining === true || !guard.holds(),
+      ...config.rebalance,
+      log,
+    }),
+  );
   const commands = spearCommands({
+    rebalance,
     node: node.name,
     hub,
     sessions: gateway.sessions,
-    broker: { publish: publisher.publish, history: (...query) => broker.history(...query) },
+    broker,
+    submit,
     ids,
     bans,
+    clock: storeClock,
+    now: node.clock.now,
     listeners,
-    historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
+    trail,
+    canary: () => ({ periodMs: canary ? canaryMs : 0, heard: canary?.heard() ?? [] }),
     payloadBytes: config.limits.payloadBytes,
-    drain: empty,
+    drain: async (overMs = config.drainMs) => {
+      await takeNobody(emptied);
+      const connections = gateway.sessions.size;
+      void empty(overMs);
+      return { connections, overMs };
+    },
   });
   const monitor = stack.use(
     await node.serve({
-      port: monitorPort,
+      port: monitorPortOf(config),
       services: [serveContract(spearContract, commands)],
-      ready: () => ({ broker: broker.connected }),
+      ready: () => ({
+        broker: broker.connected && foreign === "",
+        accepting: meta.draining !== true,
+      }),
+      notes: () => broker.carrier?.trouble ? { rocketmq: broker.carrier.trouble } : {},
     }),
   );
-  const address = config.advertise ?? `http://${config.host}:${gateway.port}`;
-  stack.defer(() => {
-    gateway.refuse("this node is stopping");
-    return drain({ sessions: gateway.sessions, placesOf: others, drainMs: config.drainMs });
-  });
-  // Registered last and taken back first: who finds this node can connect to it.
-  const registration = stack.use(
-    await node.announce({ [clientAddress]: address, rpc: monitor.address }, { ...meta, load: 0 }),
-  );
-  announced.resolve(registration);
+  if (overrides.idgen === undefined && config.mode !== "single") {
+    stack.use(
+      await needService({
+        readiness,
+        registry: node.registry,
+        service: "idgen",
+        ask: (options) => ids.prove(options),
+      }),
+    );
+  }
+  if (stat !== undefined && overrides.stat === undefined) {
+    const ask = (options: { readonly signal: AbortSignal }) =>
+      stat.any.getServiceVersion({}, options);
+    stack.use(await needService({ readiness, registry: node.registry, service: "stat", ask }));
+  }
+  // A client whose token is refused does not come back; one that is not let in tries again.
+  const guardDoor = () => {
+    if (meta.draining === true || !registration.held || foreign !== "") return;
+    gateway.refuse(readiness.checks[tokens.key] === false ? foreignTokens : undefined);
+  };
+  stack.use(readiness.listen(guardDoor));
+  // Who finds this node can connect to it.
+  await registration.update({ addresses: { [clientAddress]: address, rpc: monitor.address } });
+  readiness.start();
+  guardDoor();
+  await within(readiness.whenReady(), usualStartMs);
   stack.use(
-    startLoadTelling({ registration, meta: () => meta, load: () => gateway.sessions.size, log }),
+    startLoadAnnouncement({
+      registration,
+      meta: () => meta,
+      load: () => gateway.sessions.size,
+      log,
+    }),
   );
   // Begun when commands reach this node: what it is told from then on, it need not read.
   if (stat !== undefined) {
-    stack.use(followBans({ stat, bans, hub, periodMs: 5 * config.reportMs, log }));
+    bansFollower = stack.use(
+      followBans({ stat, bans, clock: storeClock, hub, periodMs: followMs, log }),
+    );
+    kicksFollower?.start();
   }
+  // First of all that is stopped: until its connection is gone a user is online, and commands reach it.
+  stack.defer(async () => {
+    const announced = within(takeNobody("this node is stopping"), registryMs);
+    await Promise.all([announced, empty(config.drainMs)]);
+    stopped.abort();
+    await within(registration.update({ addresses: {} }), registryMs);
+  });
 
   const running = stack.move();
   return {
     address,
     monitorAddress: monitor.address,
+    readiness,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
 }
@@ -215,37 +437,45 @@ async function idSource(
   return idgenIds(stack.use(await node.connect(idgenContract)));
 }
 
-async function openBroker(
-  config: SpearConfig,
-  overrides: SpearOverrides,
+/** @param address where clients find this one */
+async function watchSpears(
   node: Node,
-  sink: BrokerSink,
-): Promise<Broker> {
-  const { history, publishMs, mode, redis, redisPassword, rocketmq } = config;
-  if (mode === "single") return (overrides.bus ?? new MemoryBus(history)).connect(sink);
-  const options = {
-    ...{ url: redis, password: redisPassword, history, publishMs },
-    node: node.name,
-    log: node.log,
-  };
-  if (mode === "redis") return new RedisBroker(options, sink);
-  // Loaded only where it is used: its client is large.
-  const { RocketmqBroker } = await import("./broker_rocketmq.ts");
-  return new RocketmqBroker({ ...options, rocketmq }, sink);
-}
-
-/** Where a user belongs when this node is gone. */
-async function watchOthers(node: Node, stack: AsyncDisposableStack) {
+  address: string,
+  tokens: string,
+  stack: AsyncDisposableStack,
+) {
+  let live: ReadonlySet<string> = new Set();
   let others: readonly SpearNode[] = [];
   let ring: Ring<SpearNode> | undefined;
+  let all: readonly SpearNode[] = [];
+  let ringOfAll: Ring<SpearNode> | undefined;
+  let isStale = false;
   stack.use(
-    await node.registry.watch(spearService, ({ instances }) => {
-      others = spearNodes(instances).filter(({ name }) => name !== node.name);
+    await node.registry.watch(spearService, ({ instances, stale }) => {
+      live = new Set(instances.map(({ name }) => name));
+      all = spearNodes(instances, (meta) => agrees(tokens, meta[tokensKey]));
+      isStale = stale;
+      ringOfAll = undefined;
+      others = all.filter(({ addr }) => addr !== address);
       // Nodes tell their load every second; who belongs where is asked once in a lifetime.
       ring = undefined;
     }),
   );
-  return (userId: string) => (ring ??= new Ring(others)).order(userId);
+  return {
+    /** The names of all that live, this one included. */
+    live: () => live,
+    /** Where a user belongs when this node is gone. */
+    placesOf: (userId: string) => (ring ??= new Ring(others)).order(userId),
+    /** All that take clients, with their loads. Undefined: the registry is away, and loads are out of date. */
+    loads: () => isStale ? undefined : { all, ring: ringOfAll ??= new Ring(all) },
+  };
+}
+
+/** This node was away when they were kicked: ends what came in with tokens from before. */
+function endKicked(userId: string, { kicks }: Bans, hub: Hub<Session>): void {
+  for (const session of [...hub.members(userTarget(userId))]) {
+    if (kicks.isVoid(userId, session.admitted?.issuedAt)) session.kick({ reason: "" });
+  }
 }
 
 /** Only scheme jwt has tokens that can be used up. */
@@ -263,19 +493,15 @@ function usersHere(hub: Hub<Session>, groupId: string): string[] {
   return [...users];
 }
 
-function everyone(sessions: ReadonlySet<Session>): Delta {
+/** Read bit by bit, so that a node of 18 000 clients in 1000 groups each need not be copied. */
+function* everyone(sessions: ReadonlySet<Session>, hub: Hub<Session>): Generator<Change> {
   const users = new Set<string>();
-  const groups = new Map<string, Set<string>>();
-  for (const session of sessions) {
-    const { userId } = session;
-    if (userId === undefined) continue;
-    users.add(userId);
-    for (const group of session.groups) {
-      groups.getOrInsertComputed(group, () => new Set()).add(userId);
-    }
+  for (const { userId } of sessions) if (userId !== undefined) users.add(userId);
+  yield { groupId: undefined, joined: [...users], left: [] };
+  for (const target of [...hub.targets()]) {
+    if (!target.startsWith("g:")) continue;
+    const groupId = target.slice(2);
+    const joined = usersHere(hub, groupId);
+    if (joined.length > 0) yield { groupId, joined, left: [] };
   }
-  return {
-    users: { joined: [...users], left: [] },
-    groups: [...groups].map(([groupId, members]) => ({ groupId, joined: [...members], left: [] })),
-  };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { waitFor } from "@gru/shared/testing";
+import { slowTest, waitFor } from "@gru/shared/testing/harness";
 import { authenticated, modern, old, singleSpear } from "./spear_testing.ts";
 import { dialects, type Json, TestClient } from "./test_client.ts";
 import { code } from "./wire.ts";
@@ -82,22 +82,6 @@ Deno.test("an old client is told of a bad event by the result event", async () =
   assert.deepEqual((await client.next("online_result")).data, { userIds: [] });
 });
 
-for (const event of ["subscribe", "unsubscribe", "msg", "online", "nonsense"]) {
-  Deno.test(`${event} before auth is answered by an error and a disconnect, and has no effect`, async () => {
-    await using spear = await singleSpear();
-    await using witness = await authenticated(spear.address, 2);
-    await witness.request("subscribe", { userId: 2, subscribeGroups: [{ id: 10 }] });
-    await using client = await TestClient.connect(spear.address, modern);
-    const argument = event === "msg"
-      ? { type: 1, target: { id: 10 }, content: "x" }
-      : { userId: 1, subscribeGroups: [{ id: 10 }] };
-    assertError(await client.request(event, event === "online" ? 10 : argument), 1002, /not auth/);
-    await client.closed;
-    assert.deepEqual((await witness.request("online", 10)).data.userIds, [2]);
-    assert.deepEqual(witness.pending("msg"), []);
-  });
-}
-
 Deno.test("auth with a bad id or wrong tokens is answered by 1003 and a disconnect", async (t) => {
   await using spear = await singleSpear({ "auth.scheme": "gru" }, {}, { GRU_SALT_TOSPEAR: "salt" });
   for (
@@ -165,7 +149,7 @@ Deno.test('subscribing twice gives each message once, and 10 and "10" are one gr
 });
 
 for (const dialect of dialects.filter(({ name }) => name.includes("upgraded"))) {
-  Deno.test({
+  slowTest({
     name:
       `messages that come while a connection is upgraded all arrive, in order (${dialect.name})`,
     // The old client leaves timers behind for a few milliseconds.
@@ -297,7 +281,7 @@ Deno.test("a connection that does not authenticate in time is closed", async () 
   assert.equal((await client.request("online", 10)).success, true);
 });
 
-Deno.test("whatever JSON is thrown at any event, the spear answers and lives on", async () => {
+slowTest("whatever JSON is thrown at any event, the spear answers and lives on", async () => {
   await using spear = await singleSpear();
   await using client = await authenticated(spear.address);
   const like = fc.record({

@@ -1,7 +1,7 @@
 /** A spear that is alone, and clients on it: for tests. */
 import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
-import { freePort, spawnTask } from "@gru/shared/testing";
+import { freePort, spawnTask } from "@gru/shared/testing/harness";
 import { spearSchema } from "./config.ts";
 import { type Spear, type SpearOverrides, startSpear } from "./spear.ts";
 import { type Dialect, dialects, TestClient } from "./test_client.ts";
@@ -31,15 +31,16 @@ export function singleSpear(
 export interface SpearProcess extends AsyncDisposable {
   readonly address: string;
   residentBytes(): Promise<number>;
+  /** SIGTERM, and waits for the end. Disposing kills it. */
+  stop(): Promise<void>;
 }
 
 /** The same in a process of its own, so that its memory is its own too. */
 export async function spawnSpear(
   flags: Readonly<Record<string, string | number>> = {},
 ): Promise<SpearProcess> {
-  const port = freePort();
-  const monitor = `http://127.0.0.1:${freePort()}`;
-  const { port: monitorPort } = new URL(monitor);
+  const { port = freePort(), monitorPort = freePort() } = flags;
+  const monitor = `http://127.0.0.1:${monitorPort}`;
   const all = { mode: "single", port, monitorPort, drainMs: 0, ...flags };
   const process = spawnTask(
     "spear",
@@ -56,6 +57,7 @@ export async function spawnSpear(
       const text = await (await fetch(`${monitor}/metrics`)).text();
       return Number(/^process_resident_memory_bytes\S* (\S+)/m.exec(text)?.[1]);
     },
+    stop: () => process.kill("SIGTERM"),
     [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
   };
 }

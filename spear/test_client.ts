@@ -1,8 +1,8 @@
 /** The stock socket.io clients, new and old, as one thing that tests can read from top to bottom. */
 import { io as io4 } from "socket.io-client";
-// @ts-types="./socket_io_client_old.d.ts"
+// @ts-types="./load/socket_io_client_old.d.ts"
 import io1 from "socket.io-client-1";
-// @ts-types="./socket_io_client_old.d.ts"
+// @ts-types="./load/socket_io_client_old.d.ts"
 import io2 from "socket.io-client-2";
 
 // deno-lint-ignore no-explicit-any

@@ -2,8 +2,11 @@
  * The events between client and spear: their arguments, results and codes, as Gru's clients speak them.
  * An argument may be a JSON string (old clients) or the value itself.
  */
+import { redact } from "@gru/shared/redact";
 import { z } from "zod";
-import { groupIdPattern, userIdPattern } from "./contract.ts";
+import { wellFormed } from "./contract.ts";
+import type { Disconnect } from "./disconnects.ts";
+import { expectedGroupId, expectedUserId, isGroupId, isUserId } from "./identifiers.ts";
 
 export const code = {
   success: 0,
@@ -12,16 +15,6 @@ export const code = {
   systemError: 1001,
   logicError: 1002,
   parameterError: 1003,
-} as const;
-
-/** Why the spear closed a WebSocket (the application's range). After each of them a client may come again. */
-export const closeCode = {
-  /** It did not authenticate in time. */
-  unauthenticated: 4001,
-  /** It did not bring new rights in time, see the event `refresh`. */
-  rightsExpired: 4003,
-  /** It did not read what was sent to it. */
-  slowConsumer: 4008,
 } as const;
 
 /** What a callback, or without one the event `<name>_result`, is given. */
@@ -36,44 +29,64 @@ export function success(data: object | null = null): Result {
   return { success: true, errorCode: code.success, msg: "success", data };
 }
 
-/** Becomes an error result. `fatal`: the connection is closed after it. */
+/** A success whose data may be large: encoded once, for all who are given it. */
+export function encodedSuccess(data: object): { readonly result: Result; readonly bytes: number } {
+  const result = success(data);
+  const text = JSON.stringify(result);
+  encoded.set(result, text);
+  return { result, bytes: text.length };
+}
+
+const encoded = new WeakMap<Result, string>();
+
+export function resultJson(result: Result): string {
+  return encoded.get(result) ?? JSON.stringify(result);
+}
+
+export interface EventErrorOptions {
+  /** How the connection ends after it. */
+  readonly ends?: Disconnect | undefined;
+  /** It is worth trying again then. */
+  readonly retryAfterMs?: number | undefined;
+}
+
+/** Becomes an error result. */
 export class EventError extends Error {
   override readonly name = "EventError";
   readonly errorCode: number;
-  readonly fatal: boolean;
+  readonly ends: Disconnect | undefined;
+  readonly retryAfterMs: number | undefined;
 
-  constructor(errorCode: number, message: string, options: { fatal?: boolean } = {}) {
-    super(message);
+  constructor(errorCode: number, message: string, options: EventErrorOptions = {}) {
+    super(redact(message));
     this.errorCode = errorCode;
-    this.fatal = options.fatal ?? false;
+    this.ends = options.ends;
+    this.retryAfterMs = options.retryAfterMs;
   }
 
   result(): Result {
-    return { success: false, errorCode: this.errorCode, msg: this.message, data: null };
+    const data = this.retryAfterMs === undefined
+      ? null
+      : { retryAfterMs: Math.max(1, Math.ceil(this.retryAfterMs)) };
+    return { success: false, errorCode: this.errorCode, msg: this.message, data };
   }
 }
 
-const userId = idOf(
-  userIdPattern,
-  "expected a user id: a positive integer or its decimal string",
-);
-const groupId = idOf(
-  groupIdPattern,
-  "expected a group id: an integer, or 1 to 128 letters, digits and _ . : @ / -",
-);
+const userId = idOf(isUserId, `expected ${expectedUserId}`);
+const groupId = idOf(isGroupId, `expected ${expectedGroupId}`);
 
 /** Inside, ids are canonical strings, so that 10 and "10" are one group. */
-function idOf(pattern: RegExp, expected: string) {
+function idOf(isId: (value: unknown) => value is string, expected: string) {
   return z.unknown().optional().transform((value, context) => {
     const id = Number.isSafeInteger(value) ? String(value) : value;
-    if (typeof id === "string" && pattern.test(id)) return id;
+    if (isId(id)) return id;
     context.addIssue({ code: "custom", message: expected });
     return z.NEVER;
   });
 }
 
 const position = z.object({
-  epoch: z.string().max(64),
+  epoch: wellFormed.max(64),
   seq: z.int().nonnegative(),
 });
 
@@ -85,6 +98,8 @@ const groups = z.object({
   subscribeGroups: z.array(z.object({
     id: groupId,
     since: position.optional(),
+    last: z.int("expected a number of messages").nonnegative("expected a number of messages")
+      .optional(),
     presence: z.boolean().optional(),
   })).min(1, "expected at least one group"),
 });
@@ -92,10 +107,10 @@ const groups = z.object({
 const schemas = {
   auth: z.object({
     id: userId,
-    name: z.string().max(256).nullish().transform((name) => name ?? ""),
-    appType: z.string().max(256).nullish().transform((appType) => appType ?? ""),
-    token1: z.string().nullish().transform((token) => token ?? ""),
-    token2: z.string().nullish().transform((token) => token ?? ""),
+    name: wellFormed.max(256).nullish().transform((name) => name ?? ""),
+    appType: wellFormed.max(256).nullish().transform((appType) => appType ?? ""),
+    token1: wellFormed.nullish().transform((token) => token ?? ""),
+    token2: wellFormed.nullish().transform((token) => token ?? ""),
     since: position.optional(),
   }),
   subscribe: groups,
@@ -105,8 +120,9 @@ const schemas = {
       error: "expected 0 (to a user) or 1 (to a group)",
     }),
     target: z.object({ id: z.unknown().optional() }),
+    // Whatever it holds: it travels as JSON, which escapes what is not well formed.
     content: z.string(),
-    clientMsgId: z.string().min(1).max(128).optional(),
+    clientMsgId: wellFormed.min(1).max(128).optional(),
   }).transform(({ type, target, ...rest }, context) => {
     const id = (type === 1 ? groupId : userId).safeParse(target.id);
     if (!id.success) {
@@ -129,17 +145,27 @@ export function isEventName(name: string): name is EventName {
   return Object.hasOwn(schemas, name);
 }
 
-/** @throws {EventError} parameterError, naming the field and the value. */
+/**
+ * A list of groups with more than `maxGroups` entries is refused before it is looked at.
+ * @throws {EventError} parameterError, naming the field and the value.
+ */
 export function parseArgument<E extends EventName>(
   event: E,
   raw: unknown,
-): { readonly value: Argument<E>; readonly raw: unknown } {
+  maxGroups = Infinity,
+): { readonly value: Argument<E>; readonly raw: unknown; readonly size: number } {
   const argument = event === "online" ? raw : fromJson(event, raw);
-  if (isDeeper(argument, maxDepth)) {
-    throw new EventError(code.parameterError, `${event}: nested more than ${maxDepth} levels deep`);
+  const size = sizeOf(argument);
+  if (size === Infinity) throw tooDeep(event);
+  const groups = dig(argument, ["subscribeGroups"]);
+  if (Array.isArray(groups) && groups.length > maxGroups) {
+    throw new EventError(
+      code.parameterError,
+      `${event}.subscribeGroups: expected ${maxGroups} groups at most, got ${groups.length}`,
+    );
   }
   const result = schemas[event].safeParse(argument);
-  if (result.success) return { value: result.data as Argument<E>, raw: argument };
+  if (result.success) return { value: result.data as Argument<E>, raw: argument, size };
   const issue = result.error.issues[0];
   const path = issue?.path ?? [];
   throw new EventError(
@@ -153,13 +179,54 @@ export function parseArgument<E extends EventName>(
 /** An argument may come back in its result; whoever encodes that goes through it recursively. */
 const maxDepth = 32;
 
-function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
+function tooDeep(event: string): EventError {
+  return new EventError(code.parameterError, `${event}: nested more than ${maxDepth} levels deep`);
+}
+
+/** About its characters as JSON; Infinity: it nests more than {@linkcode maxDepth} levels deep. */
+export function sizeOf(value: unknown, levels = maxDepth): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 4;
+  if (levels === 0) return Infinity;
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return value.byteLength;
+  let size = 2;
+  if (Array.isArray(value)) {
+    for (const inner of value) size += 1 + sizeOf(inner, levels - 1);
+  } else {
+    for (const key in value) size += key.length + 4 + sizeOf(Reflect.get(value, key), levels - 1);
+  }
+  return size;
+}
+
+/** Whether a JSON text nests deeper: what it would be as values takes up to a hundred times its bytes, so it is not parsed. */
+export function nestsDeeper(text: string, levels: number): boolean {
+  if (text.length <= levels) return false;
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const character = text.charCodeAt(i);
+    if (character === quote) i = endOfString(text, i);
+    else if (character === 91 || character === 123) {
+      if (++depth > levels) return true;
+    } else if (character === 93 || character === 125) depth--;
+  }
+  return false;
+}
+
+const quote = 34;
+const backslash = 92;
+
+function endOfString(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); end > 0; end = text.indexOf('"', end + 1)) {
+    let escapes = 0;
+    while (text.charCodeAt(end - 1 - escapes) === backslash) escapes++;
+    if (escapes % 2 === 0) return end;
+  }
+  return text.length;
 }
 
 function fromJson(event: string, raw: unknown): unknown {
   if (typeof raw !== "string") return raw;
+  if (nestsDeeper(raw, maxDepth)) throw tooDeep(event);
   try {
     return JSON.parse(raw);
   } catch {

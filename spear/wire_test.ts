@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { encodeMessage, encodePacket, EventError, parseArgument, wireId } from "./wire.ts";
+import {
+  encodeMessage,
+  encodePacket,
+  EventError,
+  nestsDeeper,
+  parseArgument,
+  wireId,
+} from "./wire.ts";
 
 const events = ["auth", "subscribe", "unsubscribe", "msg", "online"] as const;
 
@@ -40,6 +47,23 @@ Deno.test("parseArgument keeps what is not a member of the contract out", () => 
   assert.equal(({} as Record<string, unknown>).a, undefined);
 });
 
+Deno.test("brackets in a JSON text nest 32 levels deep at most, those inside of its strings as many as they like", () => {
+  const message = {
+    type: 1,
+    target: { id: 10 },
+    content: `${"[{".repeat(2000)}\\"]${'"['.repeat(2000)}\\`,
+  };
+  assert.equal(parseArgument("msg", JSON.stringify(message)).value.content, message.content);
+  const nested = (levels: number, inner: string) =>
+    `{"type":1,"target":{"id":10},"content":"${"x".repeat(2000)}","x":${
+      "[".repeat(levels)
+    }${inner}${"]".repeat(levels)}}`;
+  assert.equal(parseArgument("msg", nested(31, '"[[[[]]"')).value.targetId, "10");
+  for (const text of [nested(32, ""), nested(20_000, ""), "[".repeat(90_000)]) {
+    assert.throws(() => parseArgument("msg", text), /nested more than 32 levels deep/);
+  }
+});
+
 Deno.test("wireId gives a number where one holds the id exactly, else the string", () => {
   assert.equal(wireId("10"), 10);
   assert.equal(wireId("9007199254740991"), 9007199254740991);
@@ -77,4 +101,18 @@ Deno.test("encodePacket is the socket.io packet of the message with its position
       assert.deepEqual(JSON.parse(packet.slice(2)), ["msg", JSON.parse(JSON.stringify(message))]);
     }),
   );
+});
+
+Deno.test("nestsDeeper sees the depth of any JSON text without parsing it", () => {
+  const depth = (value: unknown): number =>
+    typeof value === "object" && value !== null
+      ? 1 + Math.max(0, ...Object.values(value).map(depth))
+      : 0;
+  const text = fc.string({ unit: fc.constantFrom(...'[]{}\\"x') });
+  const json = fc.oneof(fc.jsonValue({ maxDepth: 6 }), fc.array(text), fc.dictionary(text, text));
+  fc.assert(fc.property(json, fc.nat(6), (value, levels) => {
+    const encoded = JSON.stringify(value);
+    assert.equal(nestsDeeper(encoded, levels), depth(value) > levels, encoded);
+  }));
+  assert.equal(nestsDeeper("[".repeat(40_000), 32), true);
 });

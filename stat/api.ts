@@ -1,65 +1,119 @@
 /** stat's HTTP API, for business systems and the console. Errors are `{ "error": { "code", "message" } }`. */
-import { Buffer } from "node:buffer";
-import { createHash, timingSafeEqual } from "node:crypto";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { HTTPException } from "hono/http-exception";
 import type { Logger } from "@gru/shared/log";
 import { version } from "@gru/shared/node";
 import { RpcError } from "@gru/shared/rpc/contract";
+import { bodyHash, proofHeader, Verifier } from "@gru/shared/rpc/proof";
+import { expectedGroupId } from "@gru/spear/identifiers";
 import { describeProblems, refuse, refuseRpc } from "./api_answers.ts";
 import { addCommandRoutes } from "./api_commands.ts";
 import { addReadRoutes } from "./api_read.ts";
-import { nameSchema } from "./contract.ts";
+import { nameSchema, operatorHeader, publishBodyBytes } from "./contract.ts";
+import { auditCommands } from "./audit.ts";
 import type { Operations } from "./operations.ts";
 
 export interface ApiOptions {
   readonly operations: Operations;
-  /** undefined: everyone who can reach the port may do everything. */
+  /** undefined: everybody who can reach the port may do everything. */
   readonly apiKey: string | undefined;
-  /** Ends streams, which have no end of their own. */
+  /** The registered address of this API; default: the request's own. */
+  readonly address?: () => string;
+  /** Ends streams, which otherwise never end. */
   readonly closing: AbortSignal;
+  /** How long the audit log keeps a command. */
+  readonly auditMs: number;
+  /** See {@linkcode auditCommands}. */
+  readonly onCommand?: (command: string, result: string) => void;
   readonly log: Logger;
 }
 
-/** Gru's route, the welcome and the description of the API: for everyone. */
+/** The old Gru's route, the welcome and the API description: open to everybody. */
 const openPaths = new Set(["/", "/getGroupStat", "/openapi.json"]);
-const bodyBytes = 4_100_000;
+/** Enough for a reason, a time and an id. */
+const commandBodyBytes = 16_384;
 
-export function createApi({ operations, apiKey, closing, log }: ApiOptions): OpenAPIHono {
+/** The largest body that a route accepts. */
+export function apiBodyBytes({ url }: { readonly url: string }): number {
+  const { pathname } = new URL(url);
+  return pathname === "/broadcast" || pathname.endsWith("/messages")
+    ? publishBodyBytes
+    : commandBodyBytes;
+}
+
+export function createApi(options: ApiOptions): OpenAPIHono {
+  const { operations, apiKey, address, closing, log } = options;
   const app = new OpenAPIHono({
-    defaultHook: (result, c) => {
+    defaultHook: (result) => {
       if (result.success) return;
-      const given = result.target === "json" ? undefined : c.req[result.target as "query"]();
-      return refuse(400, "invalid_argument", describeProblems(result.error, given ?? {}));
+      const { data } = result as { readonly data?: unknown };
+      return refuse(400, "invalid_argument", describeProblems(result.error, data));
     },
   });
 
+  /** The hash that each body must have. */
+  const proven = new WeakMap<Request, string>();
   if (apiKey !== undefined) {
-    const isKey = comparison(apiKey);
+    const verifier = new Verifier({ key: apiKey, use: "api", callee: address, keyName: "The key" });
     app.use(async (c, next) => {
       if (openPaths.has(c.req.path)) return await next();
-      const given = c.req.header("authorization") ?? "";
-      const key = /^bearer (.*)$/i.exec(given)?.[1];
-      if (key !== undefined && isKey(key)) return await next();
-      const message = `Authorization: ${given === "" ? "missing" : "wrong"}; expected Bearer <key>`;
-      return refuse(401, "unauthenticated", message, { "www-authenticate": "Bearer" });
+      const operator = c.req.header(operatorHeader);
+      const verification = verifier.verify(
+        c.req.raw,
+        c.req.header("idempotency-key") ?? "",
+        ...operator === undefined ? [] : [operator],
+      );
+      if (verification.bodyHash !== undefined) proven.set(c.req.raw, verification.bodyHash);
+      const { refusal = "", proveAnswer } = verification;
+      if (refusal === "") await next();
+      else {
+        const why = refusal === "outdated" || refusal === "used" ? verification.message : refusal;
+        const message = `Authorization: ${why}; expected Bearer <key>`;
+        c.res = refuse(401, "unauthenticated", message, { "www-authenticate": "Bearer" });
+      }
+      // The body may be an endless stream, so the answer's proof covers its head only.
+      if (proveAnswer !== undefined) c.header(proofHeader, proveAnswer(c.res.status));
+      return undefined;
     });
   }
   app.use(async (c, next) => {
-    // A body that is not said to be JSON is not read.
+    // A body without a content type is not read.
     if (c.req.header("content-type") === undefined) return await next();
     const length = c.req.header("content-length");
     if (length === undefined) return refuse(411, "length_required", "content-length: missing");
-    if (Number(length) <= bodyBytes) return await next();
-    return refuse(413, "too_large", `the body: has ${length} bytes; expected ${bodyBytes} at most`);
+    const most = apiBodyBytes(c.req.raw);
+    if (Number(length) <= most) {
+      const hash = proven.get(c.req.raw);
+      if (hash === undefined || hash === bodyHash(await c.req.text())) return await next();
+      return refuse(
+        401,
+        "unauthenticated",
+        "the body: is not the body that the proof was made for",
+      );
+    }
+    return refuse(413, "too_large", `the body: has ${length} bytes; expected ${most} at most`);
   });
+
+  app.use(auditCommands({
+    ...{ store: operations.store, keepMs: options.auditMs, keyed: apiKey !== undefined, log },
+    onCommand: options.onCommand,
+  }));
 
   app.get("/", (c) => c.text("Welcome to stat: GET /getGroupStat?groupId=10, GET /openapi.json\n"));
   app.get("/getGroupStat", async (c) => {
-    const groupId = c.req.query("groupId") ?? "";
+    const [groupId = "", ...more] = c.req.queries("groupId") ?? [];
+    if (more.length > 0) return refuse(400, "invalid_argument", "groupId: is given more than once");
     if (!nameSchema.safeParse(groupId).success) {
       const given = groupId === "" ? "missing or empty" : `has ${groupId.length} characters`;
       return refuse(400, "invalid_argument", `groupId: ${given}; expected 1 to 256 characters`);
+    }
+    // As in the old Gru, an id that cannot be a group's is a group without users. Only these two ids were valid before.
+    if (groupId === "." || groupId === "..") {
+      return refuse(
+        400,
+        "invalid_argument",
+        `groupId: expected ${expectedGroupId}, is "${groupId}"`,
+      );
     }
     const users = await operations.store.usersOfGroup(groupId, operations.live);
     return c.json({ groupId: jsonId(groupId), userIds: users.map(jsonId).sort(ascending) });
@@ -70,14 +124,15 @@ export function createApi({ operations, apiKey, closing, log }: ApiOptions): Ope
   app.openAPIRegistry.registerComponent("securitySchemes", "apiKey", {
     type: "http",
     scheme: "bearer",
-    description: "GRU_STAT_API_KEY of the stat; without one no key is asked for",
+    description: "stat's GRU_STAT_API_KEY; if none is set, no key is needed",
   });
   app.doc31("/openapi.json", {
     openapi: "3.1.0",
     info: {
       title: "Gru stat",
       version,
-      description: "Who is online where, and what can be done about it.",
+      description:
+        "Shows which users are online on which nodes, and executes commands: publish, kick, ban, drain.",
     },
   });
 
@@ -85,6 +140,11 @@ export function createApi({ operations, apiKey, closing, log }: ApiOptions): Ope
   app.notFound((c) => refuse(404, "not_found", `${c.req.path}: no such route`));
   app.onError((error, c) => {
     if (error instanceof RpcError && error.code !== "internal") return refuseRpc(error);
+    if (error instanceof HTTPException && error.status === 415) {
+      const type = JSON.stringify((c.req.header("content-type") ?? "").slice(0, 120));
+      const message = `the body: content-type is ${type}; expected application/json`;
+      return refuse(415, "invalid_argument", message);
+    }
     if (error instanceof HTTPException) {
       return refuse(error.status, "invalid_argument", `the body: ${error.message}`);
     }
@@ -111,14 +171,7 @@ function refuseOtherMethods(app: OpenAPIHono): void {
   }
 }
 
-/** Takes the same time whatever is given. */
-function comparison(secret: string): (given: string) => boolean {
-  const hash = (text: string): Buffer => createHash("sha256").update(text).digest();
-  const expected = hash(secret);
-  return (given) => timingSafeEqual(hash(given), expected);
-}
-
-/** As Gru gave ids: a JSON number, unless it is none or one that a JSON number cannot hold. */
+/** Ids as in the old Gru: a JSON number, unless the id is not a number or a JSON number cannot hold it. */
 function jsonId(id: string): number | string {
   const number = Number(id);
   return Number.isSafeInteger(number) && String(number) === id ? number : id;

@@ -1,13 +1,16 @@
-/** How routes of the HTTP API are described, and the one shape of their errors. */
+/** How the routes of the HTTP API are described, and the one shape of their errors. */
 import { createRoute, type z } from "@hono/zod-openapi";
+import { redact } from "@gru/shared/redact";
 import { RpcError, rpcStatus } from "@gru/shared/rpc/contract";
 import { failure } from "./api_schemas.ts";
 
 export function refuse(status: number, code: string, message: string, headers = {}): Response {
-  return Response.json({ error: { code, message } }, { status, headers });
+  return Response.json({ error: { code, message: redact(message) } }, { status, headers });
 }
 
 export function refuseRpc({ code, message }: RpcError): Response {
+  // A spear does not accept this stat's key; the caller's key is right.
+  if (code === "unauthenticated") return refuse(503, "unavailable", message);
   return refuse(rpcStatus[code], code, message);
 }
 
@@ -33,19 +36,27 @@ function error(description: string) {
 const errors = {
   400: error("An argument is missing or not valid"),
   401: error("The API key is missing or wrong"),
-  404: error("There is no such thing"),
-  411: error("The body's length is not told"),
+  404: error("It does not exist"),
+  411: error("The header content-length is missing"),
   413: error("The body is too large"),
-  415: error("The body is not said to be JSON"),
-  429: error("Too much is asked at once"),
-  500: error("A fault of ours"),
-  503: error("Redis, or a node that is needed, is out of reach; try again"),
-  504: error("A node did not answer in time"),
+  415: error("The content type is not JSON"),
+  429: error("Too many requests at once"),
+  500: error("An internal error"),
+  503: error(
+    "Redis or a needed node cannot be reached, or not all nodes have reported after Redis lost data; try again",
+  ),
+  504: error(
+    "A node did not answer in time. Code unknown: the command may have taken effect, or not; " +
+      "repeat a publication with the same idempotency-key, which never sends it twice",
+  ),
 };
 
 type ErrorStatus = keyof typeof errors;
 
-/** What can go wrong, by what a route needs besides its arguments: the state, the spears, or that something exists. */
+/**
+ * The possible errors, by what a route needs besides its arguments: the stored state, the spears, or that something
+ * exists.
+ */
 const errorsOf: Readonly<Record<"state" | "spears" | "existence", readonly ErrorStatus[]>> = {
   state: [500, 503],
   spears: [429, 500, 503, 504],
@@ -66,7 +77,7 @@ export function body<T extends z.ZodType>(schema: T) {
   return { content: { "application/json": { schema } }, required: true };
 }
 
-/** A route that wants the API key, with all its errors. */
+/** A route that needs the API key, with all its errors. */
 export function guarded<const R extends Parameters<typeof createRoute>[0]>(
   route: R,
   ...needs: readonly (keyof typeof errorsOf)[]

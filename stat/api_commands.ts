@@ -1,4 +1,4 @@
-/** The routes of the HTTP API by which something is done. */
+/** The routes of the HTTP API that change something. */
 import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import { RpcError } from "@gru/shared/rpc/contract";
 import { answers, body, guarded } from "./api_answers.ts";
@@ -7,7 +7,7 @@ import type { Operations } from "./operations.ts";
 
 const inGroup = z.object({ groupId: shape.groupId });
 const inUser = z.object({ userId: shape.userId });
-const touched = "How many connections were touched";
+const touched = "The number of affected connections";
 
 const routes = {
   toGroup: guarded({
@@ -23,8 +23,13 @@ const routes = {
     responses: answers(shape.position, "Accepted: it will reach all connections of the user"),
   }, "spears"),
   broadcast: guarded({
-    ...{ method: "post", path: "/broadcast", tags: ["Cluster"], summary: "Tell everyone" },
-    description: "To every connection there is now; it is not kept for those who come later.",
+    ...{
+      method: "post",
+      path: "/broadcast",
+      tags: ["Cluster"],
+      summary: "Send a message to every connection",
+    },
+    description: "To all present connections. It is not stored for later ones.",
     request: { body: body(shape.outgoing) },
     responses: answers(shape.broadcastResult, touched),
   }, "spears"),
@@ -41,7 +46,7 @@ const routes = {
   kickGroup: guarded(
     {
       ...{ method: "post", path: "/groups/{groupId}/kick", tags: ["Groups"] },
-      summary: "Take all members, or one user, out of a group",
+      summary: "Remove all members, or one user, from a group",
       request: { params: inGroup, body: body(shape.kickFromGroup) },
       responses: answers(shape.touched, touched),
     },
@@ -63,20 +68,31 @@ const routes = {
   ),
   drain: guarded(
     {
-      ...{ method: "post", path: "/nodes/{node}/drain", tags: ["Nodes"], summary: "Empty a node" },
-      description: "Its clients are asked to move; new ones go elsewhere until it is restarted.",
+      ...{ method: "post", path: "/nodes/{node}/drain", tags: ["Nodes"], summary: "Drain a node" },
+      description: "Its clients move to other nodes. It gets no new clients until it is restarted.",
       request: { params: z.object({ node: shape.node }), body: body(shape.drainRequest) },
-      responses: answers(shape.drainResult, "It has begun"),
+      responses: answers(shape.drainResult, "The drain has begun"),
     },
     "spears",
     "existence",
   ),
+  rebalance: guarded({
+    ...{ method: "post", path: "/rebalance", tags: ["Cluster"] },
+    summary: "Give nodes with too few clients their share again",
+    description:
+      "Clients are asked to move until the loads fit. Repeated while it runs, it only changes the rate. Clients that do not know the event move stay.",
+    request: { body: body(shape.rebalanceRequest) },
+    responses: answers(shape.rebalanceStatus, "It has begun"),
+  }, "spears"),
   lift: guarded(
     {
       ...{ method: "delete", path: "/bans/{kind}/{id}", tags: ["Bans"], summary: "Lift a ban" },
-      description: "Known to every node within a few seconds.",
+      description: "All nodes know it within a few seconds.",
       request: { params: z.object({ kind: shape.banKind, id: z.string().min(1).max(256) }) },
-      responses: answers(z.object({ lifted: z.literal(true) }).openapi("Lifted"), "It is lifted"),
+      responses: answers(
+        z.object({ lifted: z.literal(true) }).openapi("Lifted"),
+        "The ban is lifted",
+      ),
     },
     "state",
     "existence",
@@ -115,6 +131,10 @@ export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
   app.openapi(routes.drain, async (c) => {
     const { overMs } = c.req.valid("json");
     return c.json(await operations.drain(c.req.valid("param").node, overMs), 200);
+  });
+  app.openapi(routes.rebalance, async (c) => {
+    const { perSecond } = c.req.valid("json");
+    return c.json(await operations.rebalance(perSecond), 200);
   });
   app.openapi(routes.lift, async (c) => {
     const { kind, id } = c.req.valid("param");

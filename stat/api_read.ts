@@ -6,6 +6,7 @@ import * as shape from "./api_schemas.ts";
 import { listenStream } from "./listen.ts";
 import type { Operations } from "./operations.ts";
 import { lastHour, ratesOf, totalsOf } from "./rates.ts";
+import { trailOf } from "./trail.ts";
 import type { Found, Listing, LiveNodes } from "./store.ts";
 
 type PageQuery = z.output<typeof shape.pageQuery>;
@@ -23,7 +24,7 @@ const routes = {
     {
       ...{ method: "get", path: "/nodes/{node}", tags: ["Nodes"], summary: "One spear" },
       request: { params: inNode },
-      responses: answers(shape.nodeInfo, "As it reported last"),
+      responses: answers(shape.nodeInfo, "As last reported"),
     },
     "state",
     "existence",
@@ -58,9 +59,14 @@ const routes = {
     responses: answers(shape.groupPage, "In the order of their ids, as text"),
   }, "state"),
   group: guarded({
-    ...{ method: "get", path: "/groups/{groupId}", tags: ["Groups"], summary: "Where is a group" },
+    ...{
+      method: "get",
+      path: "/groups/{groupId}",
+      tags: ["Groups"],
+      summary: "The nodes of a group",
+    },
     request: { params: inGroup },
-    responses: answers(shape.groupPlace, "The nodes that it has users on"),
+    responses: answers(shape.groupPlace, "The nodes with users of the group"),
   }, "state"),
   usersOfGroup: guarded({
     ...{ method: "get", path: "/groups/{groupId}/users", tags: ["Groups"] },
@@ -71,7 +77,7 @@ const routes = {
   presence: guarded(
     {
       ...{ method: "get", path: "/groups/{groupId}/presence", tags: ["Groups"] },
-      summary: "How many are in a group now",
+      summary: "The number of users in a group now",
       request: { params: inGroup },
       responses: answers(shape.presence, "Users and connections, by node"),
     },
@@ -80,59 +86,93 @@ const routes = {
   ),
   historyOfGroup: guarded({
     ...{ method: "get", path: "/groups/{groupId}/history", tags: ["Groups"] },
-    summary: "The messages that are kept of a group",
+    summary: "The stored messages of a group",
     request: { params: inGroup, query: shape.historyQuery },
     responses: answers(shape.history, "The newest ones, ascending"),
   }, "spears"),
   users: guarded({
-    ...{ method: "get", path: "/users", tags: ["Users"], summary: "All users who are online" },
+    ...{ method: "get", path: "/users", tags: ["Users"], summary: "All users online" },
     request: { query: shape.pageQuery },
     responses: answers(shape.userPage, "In the order of their ids, as text"),
   }, "state"),
   user: guarded(
     {
-      ...{ method: "get", path: "/users/{userId}", tags: ["Users"], summary: "Where is a user" },
+      ...{
+        method: "get",
+        path: "/users/{userId}",
+        tags: ["Users"],
+        summary: "The nodes and connections of a user",
+      },
       request: { params: inUser },
-      responses: answers(shape.userPlace, "Nodes and connections, since when"),
+      responses: answers(shape.userPlace, "Nodes and connections, with their start times"),
     },
     "state",
     "spears",
   ),
   historyOfUser: guarded({
     ...{ method: "get", path: "/users/{userId}/history", tags: ["Users"] },
-    summary: "The messages that are kept for a user",
+    summary: "The stored messages of a user",
     request: { params: inUser, query: shape.historyQuery },
     responses: answers(shape.history, "The newest ones, ascending"),
   }, "spears"),
   bans: guarded({
-    ...{ method: "get", path: "/bans", tags: ["Bans"], summary: "Bans that hold" },
+    ...{ method: "get", path: "/bans", tags: ["Bans"], summary: "The present bans" },
     responses: answers(shape.banList, "The earliest to end first"),
+  }, "state"),
+  audit: guarded({
+    ...{ method: "get", path: "/audit", tags: ["Cluster"], summary: "Who commanded what" },
+    request: { query: shape.auditQuery },
+    responses: answers(shape.auditLog, "The newest first"),
   }, "state"),
   totals: guarded({
     ...{ method: "get", path: "/totals", tags: ["Cluster"], summary: "The whole cluster now" },
-    responses: answers(shape.totals, "Sums over the live nodes, and over the last hour"),
+    responses: answers(shape.totals, "Of all live nodes together, and of the last hour"),
   }, "state"),
   rates: guarded({
     ...{ method: "get", path: "/rates", tags: ["Cluster"], summary: "The last hour, in steps" },
     request: { query: z.object({ node: shape.node.optional() }) },
     responses: answers(shape.rates, "Columns, ready to be drawn"),
   }, "state"),
+  trail: guarded(
+    {
+      ...{ method: "get", path: "/messages/{id}", tags: ["Cluster"] },
+      summary: "The way of a message through the nodes",
+      description: "Nodes remember the newest messages only (the key trailMessages of spear).",
+      request: {
+        params: z.object({ id: z.string().min(1).max(64) }),
+        query: shape.trailQuery,
+      },
+      responses: answers(shape.trail, "When and where it was accepted, received and missed"),
+    },
+    "spears",
+    "existence",
+  ),
+  rebalancing: guarded({
+    ...{ method: "get", path: "/rebalance", tags: ["Cluster"] },
+    summary: "How far the last rebalance is",
+    responses: answers(shape.rebalanceStatus, "By node"),
+  }, "spears"),
+  canary: guarded({
+    ...{ method: "get", path: "/canary", tags: ["Cluster"] },
+    summary: "Whether messages come from every node to every node, and how fast",
+    responses: answers(shape.canary, "By the node that hears, and the node that is heard"),
+  }, "spears"),
   listen: guarded({
     ...{ method: "get", path: "/listen", tags: ["Cluster"] },
-    summary: "Messages of groups and users as they flow",
+    summary: "A live stream of the messages of groups and users",
     description: "Server-sent events: `listening` { node }, `messages` { seen, messages: " +
-      "[{ target, message }] } and `away` { message }. When more messages flow than the reader " +
-      "takes, the newest are given, and `seen` says how many there were. " +
-      "Who listens is no member and is not counted.",
+      "[{ target, message }] } and `away` { message }. When there are more messages than the reader " +
+      "can take, it gets the newest, and `seen` is the number of all. " +
+      "A listener is not a member and is not counted.",
     request: { query: shape.listenQuery },
-    responses: streams("Until the reader goes"),
+    responses: streams("Until the reader disconnects"),
   }),
 } as const;
 
 export function addReadRoutes(app: OpenAPIHono, operations: Operations, closing: AbortSignal) {
   const { store } = operations;
 
-  /** One more than asked for tells whether there is a next page. */
+  /** One item more than requested shows whether there is a next page. */
   async function page(listing: Listing, live: LiveNodes, query: PageQuery) {
     const { search: prefix, cursor: after, limit } = query;
     const found = await store.page(listing, live, { prefix, after, limit: limit + 1 });
@@ -207,15 +247,38 @@ export function addReadRoutes(app: OpenAPIHono, operations: Operations, closing:
     const target = { kind: "user", id: c.req.valid("param").userId } as const;
     return c.json(await history(target, c.req.valid("query")), 200);
   });
-  app.openapi(routes.bans, async (c) => c.json({ bans: await store.bans(Date.now()) }, 200));
+  app.openapi(routes.bans, async (c) => c.json({ bans: await operations.bans() }, 200));
+  app.openapi(routes.audit, async (c) => {
+    const { limit, before } = c.req.valid("query");
+    return c.json({ entries: await store.audits(limit, before) }, 200);
+  });
   app.openapi(routes.totals, async (c) => {
-    const [counts, samples] = await Promise.all([store.counts(operations.live), lastHour(store)]);
-    return c.json(totalsOf(counts, samples), 200);
+    const { live, distinct } = operations;
+    const [counts, totals, samples] = await Promise.all([
+      store.counts(live),
+      distinct.of(live),
+      lastHour(store),
+    ]);
+    return c.json(totalsOf(counts, totals, samples), 200);
   });
   app.openapi(
     routes.rates,
     async (c) => c.json(ratesOf(await lastHour(store), c.req.valid("query").node), 200),
   );
+  app.openapi(routes.trail, async (c) => {
+    const { group, user } = c.req.valid("query");
+    const target = group !== undefined
+      ? { kind: "group", id: group } as const
+      : user !== undefined
+      ? { kind: "user", id: user } as const
+      : undefined;
+    return c.json(await trailOf(operations, c.req.valid("param").id, target), 200);
+  });
+  app.openapi(
+    routes.rebalancing,
+    async (c) => c.json(await operations.rebalancing(), 200),
+  );
+  app.openapi(routes.canary, async (c) => c.json(await operations.canary(), 200));
   app.openapi(routes.listen, (c) => {
     const { group, user } = c.req.valid("query");
     const targets = [

@@ -1,14 +1,19 @@
-/** The shapes of the HTTP API, with the names and words that its OpenAPI document gives them. */
+/** The shapes of the HTTP API, with the names and descriptions for its OpenAPI document. */
 import { z } from "@hono/zod-openapi";
-import { banSchema, groupIdPattern, messageSchema, userIdPattern } from "@gru/spear/contract";
+import {
+  banSchema,
+  groupIdSchema,
+  messageSchema,
+  senderIdSchema,
+  userIdSchema,
+} from "@gru/spear/contract";
 import { nameSchema } from "./contract.ts";
 
-export const userId = z.string().regex(userIdPattern, { error: "expected a positive integer" })
+// Cloned: a zod schema has the method `openapi` only if it was created after the extension was loaded.
+export const userId = userIdSchema.clone()
   .openapi({ description: "The user's id", example: "5" });
-export const groupId = z.string().regex(groupIdPattern, {
-  error: "expected 1 to 128 letters, digits and _ . : @ / -",
-}).openapi({ description: "The group's id; / in it is written %2F", example: "10" });
-// Cloned: zod gives a schema the method `openapi` only if it was made after the extension was loaded.
+export const groupId = groupIdSchema.clone()
+  .openapi({ description: "The group's id; write / as %2F", example: "10" });
 export const node = nameSchema.clone().openapi({
   description: "The node's name",
   example: "spear1",
@@ -27,21 +32,27 @@ export const failure = z.object({
 
 const counts = {
   connections: count,
-  users: count.openapi({ description: "Distinct on each node" }),
+  users: count.openapi({ description: "Distinct users of the node" }),
   groups: count.openapi({ description: "Groups with a user on the node" }),
-  acceptedPerSecond: perSecond.openapi({ description: "Messages sent, over the last 10 s" }),
-  deliveredPerSecond: perSecond.openapi({ description: "Messages to connections, likewise" }),
+  acceptedPerSecond: perSecond.openapi({
+    description: "Messages accepted, average of the last 10 s",
+  }),
+  deliveredPerSecond: perSecond.openapi({
+    description: "Messages delivered to connections, average of the last 10 s",
+  }),
   memoryBytes: count.openapi({ description: "Resident" }),
 };
 
 export const nodeInfo = z.object({
   node,
-  address: z.string().nullable().openapi({ description: "Told to clients; null: it takes none" }),
+  address: z.string().nullable().openapi({
+    description: "The address for clients; null: the node accepts none",
+  }),
   version: z.string(),
   startedAt: time,
   uptimeMs: z.number(),
   draining: z.boolean(),
-  reporting: z.boolean().openapi({ description: "Its counts are known" }),
+  reporting: z.boolean().openapi({ description: "The node's counts are known" }),
   ...counts,
 }).openapi("Node");
 
@@ -63,8 +74,8 @@ export const groupPage = z.object({
 }).openapi("GroupPage");
 
 export const pageQuery = z.object({
-  search: z.string().max(256).default("").openapi({ description: "Ids that begin with it" }),
-  cursor: z.string().max(256).default("").openapi({ description: "`next` of the page before" }),
+  search: z.string().max(256).default("").openapi({ description: "The beginning of the ids" }),
+  cursor: z.string().max(256).default("").openapi({ description: "`next` of the previous page" }),
   limit: z.coerce.number().int().min(1).max(1000).default(100).openapi({ type: "integer" }),
 });
 
@@ -73,7 +84,7 @@ export const groupPlace = z.object({ groupId: z.string(), nodes: z.array(usersOn
 
 const failedNode = z.object({ node: z.string(), code: z.string(), message: z.string() });
 const failed = z.array(failedNode)
-  .openapi({ description: "Nodes that did not answer: what they have is missing here" });
+  .openapi({ description: "Nodes that did not answer: their part is missing" });
 
 export const userPlace = z.object({
   userId: z.string(),
@@ -84,6 +95,13 @@ export const userPlace = z.object({
       connectionId: z.string(),
       since: time,
       groups: count,
+      groupIds: z.array(z.string()).optional().openapi({ description: "The first 100" }),
+      name: z.string().optional(),
+      app: z.string().optional(),
+      transport: z.enum(["polling", "websocket"]).optional(),
+      address: z.string().optional().openapi({
+        description: "The other end of the TCP connection; a proxy's, behind one",
+      }),
     })),
   })),
   failed,
@@ -100,34 +118,90 @@ export const presence = z.object({
 export const historyQuery = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(100).openapi({ type: "integer" }),
   before: z.coerce.number().int().min(1).optional()
-    .openapi({ type: "integer", description: "Only messages whose seq is lower" }),
+    .openapi({ type: "integer", description: "Only messages with a lower seq" }),
 });
 
 export const history = z.object({
   epoch: z.string(),
-  seq: count.openapi({ description: "Of the newest message" }),
+  seq: count.openapi({ description: "The seq of the newest message" }),
   messages: z.array(messageSchema.clone().openapi("Message"))
-    .openapi({ description: "The newest that are kept, ascending" }),
+    .openapi({ description: "The newest stored messages, ascending" }),
   more: z.boolean(),
 }).openapi("History");
 
+export const trailQuery = z.object({
+  group: groupId.optional(),
+  user: userId.optional(),
+}).refine(({ group, user }) => group === undefined || user === undefined, {
+  path: ["group"],
+  error: "must not be set together with user",
+}).openapi({
+  description:
+    "The message's target: needed only for a message whose node has forgotten it or is gone",
+});
+
+export const trail = z.object({
+  id: z.string(),
+  target: z.object({ kind: z.enum(["group", "user"]), id: z.string() }),
+  epoch: z.string(),
+  seq: count,
+  createTime: time.nullable().openapi({
+    description:
+      "When the sender's node made the message, Unix milliseconds; null: history has lost it",
+  }),
+  accepted: z.object({ node, at: time, fromId: z.string() }).nullable()
+    .openapi({ description: "Where and when it was accepted; null: no node remembers that" }),
+  nodes: z.array(z.object({
+    node,
+    receivedAt: time.nullable().openapi({
+      description: "null: the node had no members of the target then, or has forgotten it",
+    }),
+    connections: count.openapi({ description: "Connections that it was written to" }),
+    missed: z.array(z.object({ userId: z.string(), at: time })).openapi({
+      description: "Users who were told that they missed it, 100 at most",
+    }),
+  })),
+  failed,
+}).openapi("Trail", { description: "The way of a message through the nodes" });
+
+export const canary = z.object({
+  nodes: z.array(z.object({
+    node,
+    periodMs: z.number().openapi({
+      description: "Each node sends so often; 0: this node takes no part",
+    }),
+    heard: z.array(z.object({
+      node,
+      latencyMs: z.number().nullable().openapi({
+        description: "One way, half of the time there and back; null: not known yet",
+      }),
+      received: count,
+      lost: count,
+      silentMs: z.number().openapi({
+        description: "Since the last message; more than three periods mean that something is wrong",
+      }),
+    })),
+  })),
+  failed,
+}).openapi("Canary", { description: "Who hears whom, since the younger of the two started" });
+
 export const outgoing = z.strictObject({
   content: z.string().min(1).max(1_000_000),
-  fromId: z.union([z.literal("0"), userId]).default("0")
+  fromId: senderIdSchema.clone().default("0")
     .openapi({ description: "Shown as the sender; 0: the system" }),
 }).openapi("OutgoingMessage");
 
 export const idempotencyHeader = z.object({
   "idempotency-key": z.string().min(1).max(200).optional()
-    .openapi({ description: "The same key again gives the first one's answer, sending nothing" }),
+    .openapi({ description: "A repeated key returns the first result and sends nothing" }),
 });
 
 export const position = z.object({ id: z.string(), epoch: z.string(), seq: count })
   .openapi("Position");
 
-const reason = z.string().max(256).default("").openapi({ description: "Told to the client" });
+const reason = z.string().max(256).default("").openapi({ description: "Sent to the client" });
 const banMs = z.int().min(1).max(10 * 365 * 86_400_000).optional()
-  .openapi({ description: "For so long: no way back. Left out: at once" });
+  .openapi({ description: "How long the user is kept out. Missing: no ban" });
 
 export const kick = z.strictObject({ reason }).openapi("Kick");
 export const kickWithBan = z.strictObject({ reason, banMs }).openapi("KickWithBan");
@@ -137,11 +211,11 @@ export const kickFromGroup = z.strictObject({
   userId: userId.optional().openapi({ description: "Only this user; without a ban" }),
 }).refine(({ banMs, userId }) => banMs === undefined || userId === undefined, {
   path: ["banMs"],
-  error: "expected none together with userId: a ban closes the whole group",
+  error: "must not be set together with userId: a ban closes the whole group",
 }).openapi("KickFromGroup");
 
 export const touched = z.object({
-  connections: count.openapi({ description: "That were touched, over all nodes" }),
+  connections: count.openapi({ description: "Affected connections, on all nodes" }),
   nodes: z.array(z.object({ node: z.string(), connections: count })),
   failed,
 }).openapi("Touched");
@@ -155,19 +229,64 @@ export const drainRequest = z.strictObject({
 
 export const drainResult = z.object({
   node: z.string(),
-  connections: count.openapi({ description: "That will move" }),
+  connections: count.openapi({ description: "Connections that will move" }),
   overMs: z.number(),
 }).openapi("DrainResult");
+
+export const rebalanceRequest = z.strictObject({
+  perSecond: z.int().min(1).max(100_000).optional().openapi({
+    description:
+      "The most clients that are asked each second; default: the spears' rebalance.perSecond",
+  }),
+}).openapi("RebalanceRequest");
+
+const rebalanced = {
+  running: z.boolean(),
+  asked: count.openapi({ description: "Clients asked to move, in this run or the last one" }),
+  moved: count.openapi({ description: "Of these, those that are gone from their node" }),
+};
+
+export const rebalanceStatus = z.object({
+  ...rebalanced,
+  nodes: z.array(z.object({ node, ...rebalanced, connections: count })),
+  failed,
+}).openapi("RebalanceStatus");
 
 export const banKind = z.enum(["user", "group"]);
 export const banList = z.object({ bans: z.array(banSchema.clone().openapi("Ban")) }).openapi(
   "Bans",
 );
 
+export const auditQuery = z.object({
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  before: z.coerce.number().optional().openapi({
+    description: "Unix milliseconds: only earlier ones, for the next page",
+  }),
+});
+export const auditLog = z.object({
+  entries: z.array(
+    z.object({
+      at: time,
+      via: z.enum(["api", "console"]),
+      who: z.string().openapi({ description: "The console's user, or the name of the key" }),
+      address: z.string(),
+      command: z.string().openapi({
+        description: "The route",
+        example: "POST /users/:userId/kick",
+      }),
+      target: z.string().openapi({ description: "The ids in the path" }),
+      details: z.string().openapi({ description: "The arguments, without contents of messages" }),
+      result: z.string().openapi({ description: "ok, or the status of the refusal" }),
+    }).openapi("AuditEntry"),
+  ),
+}).openapi("AuditLog");
+
 export const totals = z.object({
   at: time,
   nodes: count,
   ...counts,
+  users: count.openapi({ description: "Each user once, on however many nodes" }),
+  groups: count.openapi({ description: "Each group once, on however many nodes" }),
   lastHour: z.object({
     accepted: z.number().openapi({ description: "Messages, from the samples" }),
     delivered: z.number(),
@@ -187,7 +306,7 @@ export const rates = z.object({
   acceptedPerSecond: series,
   deliveredPerSecond: series,
   memoryBytes: series,
-}).openapi("Rates", { description: "One value for each moment; null: nobody was there" });
+}).openapi("Rates", { description: "One value for each time; null: no data" });
 
 const several = <T extends z.ZodType<string>>(one: T) =>
   z.union([one, z.array(one).max(100)]).optional()

@@ -17,6 +17,7 @@ function api(usersOfGroup: (groupId: string) => Promise<string[]>, apiKey?: stri
     operations: new Operations({ store, spears, instances: () => [] }),
     apiKey,
     closing: new AbortController().signal,
+    auditMs: 86_400_000,
     log: logger("stat"),
   });
 }
@@ -30,7 +31,7 @@ async function errorOf(response: Response): Promise<[number, string, string]> {
   return [response.status, error.code, error.message];
 }
 
-Deno.test("GET /getGroupStat answers as Gru did, ids ascending", async () => {
+Deno.test("GET /getGroupStat answers as the old Gru did, with ascending ids", async () => {
   const app = api((groupId) => Promise.resolve(groupId === "10" ? ["30", "4", "100"] : []));
   const response = await app.request("/getGroupStat?groupId=10&other=1");
   assert.equal(response.status, 200);
@@ -40,7 +41,7 @@ Deno.test("GET /getGroupStat answers as Gru did, ids ascending", async () => {
   assert.equal(await empty.text(), '{"groupId":11,"userIds":[]}');
 });
 
-Deno.test("GET /getGroupStat gives ids that a JSON number cannot hold as strings", async () => {
+Deno.test("GET /getGroupStat returns ids that a JSON number cannot hold as strings", async () => {
   const ids = ["b", "9007199254740993", "-7", "007", "1.5", "1e3", " 5", "9007199254740991", "a"];
   const response = await api(() => Promise.resolve(ids)).request(
     "/getGroupStat?groupId=18446744073709551615",
@@ -57,12 +58,14 @@ Deno.test("GET /getGroupStat refuses a groupId that is missing, empty or too lon
     const response = await nobody.request(`/getGroupStat${query}`);
     assert.deepEqual(await errorOf(response), [400, "invalid_argument", missing], query);
   }
+  const twice = await nobody.request("/getGroupStat?groupId=1&groupId=2");
+  assert.match((await errorOf(twice))[2], /^groupId: is given more than once/);
   const long = await nobody.request(`/getGroupStat?groupId=${"1".repeat(257)}`);
   assert.match((await errorOf(long))[2], /^groupId: has 257 characters;/);
   assert.equal((await nobody.request("/getGroupStat?groupId=%ff%fe")).status, 200);
 });
 
-Deno.test("GET /getGroupStat says when the answer cannot be had", async () => {
+Deno.test("GET /getGroupStat reports an error when the store fails", async () => {
   const app = api(() => Promise.reject(new RpcError("unavailable", "Redis: cannot read a group")));
   assert.deepEqual(await errorOf(await app.request("/getGroupStat?groupId=1")), [
     ...[503, "unavailable"] as const,
@@ -87,7 +90,7 @@ Deno.test("createApi welcomes at / and refuses other routes and methods in one s
   }
 });
 
-Deno.test("createApi wants its key everywhere but on Gru's route, the welcome and the document", async () => {
+Deno.test("createApi requires its key on all routes except the old Gru's route, the welcome and the document", async () => {
   const app = api(() => Promise.resolve([]), "k\u00e9y");
   for (const path of ["/", "/getGroupStat?groupId=1", "/openapi.json"]) {
     assert.equal((await app.request(path)).status, 200, path);
@@ -104,7 +107,7 @@ Deno.test("createApi wants its key everywhere but on Gru's route, the welcome an
   assert.deepEqual(await right.json(), { bans: [] });
 });
 
-Deno.test("createApi refuses a body that is too large, no JSON, or of another type", async () => {
+Deno.test("createApi rejects a body that is too large, not JSON, or of another type", async () => {
   const post = (body: string, type = "application/json") =>
     nobody.request("/broadcast", {
       method: "POST",

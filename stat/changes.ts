@@ -1,11 +1,11 @@
-/** What a report changes, in one form for all engines. */
+/** The changes in a report, in one form for all engines. */
 import type { Report } from "./contract.ts";
 
 export interface Change {
-  /** undefined: the users of the node as a whole. */
+  /** undefined: the users of the whole node. */
   readonly groupId: string | undefined;
   readonly joined: ReadonlySet<string>;
-  /** Empty in a full report, and never a name that is in `joined`. */
+  /** Empty in a full report; never contains a name that is in `joined`. */
   readonly left: ReadonlySet<string>;
 }
 

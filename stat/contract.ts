@@ -1,35 +1,48 @@
-/** What stat offers to the other programs: who is online where. */
+/** The contract of stat: which users are online on which nodes. */
 import { z } from "zod";
 import { defineContract } from "@gru/shared/rpc/contract";
-import { banSchema } from "@gru/spear/contract";
+import { banRecordSchema, banSchema, groupIdSchema, userIdSchema } from "@gru/spear/contract";
 
-/** A node, a session, a group or a user. Text that UTF-8 cannot hold would come back as other text. */
+/**
+ * The name of a node, session, group or user, as a spear reports it. Not limited to valid ids: a spear of another
+ * version may have other ids, and its whole report is worth more than one of them. Text that UTF-8 cannot hold would
+ * come back changed.
+ */
 export const nameSchema = z.string().min(1).max(256).refine((name) => name.isWellFormed(), {
   error: "expected well-formed Unicode",
 });
 const name = nameSchema;
+
+/** The console sends who its user is: `ann 10.0.0.7`, the name as in a URL. */
+export const operatorHeader = "gru-operator";
+
+/** The largest body of the HTTP API's publishing routes, bytes. */
+export const publishBodyBytes = 4_100_000;
 const members = z.strictObject({
   groupId: name,
   joined: z.array(name),
   left: z.array(name),
 });
 
-/** How busy a node is: averages over the last ten seconds. */
+/** The load of a node: averages of the last ten seconds. */
 export const loadSchema = z.strictObject({
-  /** Messages that clients and business systems sent by way of this node. */
+  /** Messages that clients and business systems sent through this node. */
   acceptedPerSecond: z.number().min(0),
-  /** Messages to connections: one for each that was due it. */
+  /** Messages delivered to connections, one for each connection. */
   deliveredPerSecond: z.number().min(0),
-  /** Resident. */
+  /** Resident memory. */
   memoryBytes: z.number().int().min(0),
 });
 
 export type Load = z.output<typeof loadSchema>;
 
 /**
- * What changed on one spear since its last report. `session` is new at every start of a spear, `version` goes
- * up by one with every report of a session. A report with `full` holds everything (all of it `joined`) and
- * replaces what was known of the node. The same version is always the same report, also when it is sent again.
+ * The changes on one spear since its last report. `session` is new at every start of a spear; `version` increases by
+ * one with every report of a session. A report with `full` contains everything (all of it in `joined`) and replaces
+ * what was known of the node. The same version always means the same report, also when it is sent again.
+ *
+ * A large report is sent in parts with one version: part 0 first, then the others in any order. The last part (without
+ * `more`) is sent when stat has all others, and the report takes effect with it.
  */
 export const reportSchema = z.strictObject({
   node: name,
@@ -38,40 +51,106 @@ export const reportSchema = z.strictObject({
   full: z.boolean(),
   connections: z.number().int().min(0),
   load: loadSchema,
-  /** Users whose first connection to this node came, or whose last one went. */
+  /** Users whose first connection to this node was opened, or whose last one was closed. */
   users: z.strictObject({ joined: z.array(name), left: z.array(name) }),
   groups: z.array(members),
+  /** Counted from 0. Missing: the report has one part. */
+  part: z.number().int().min(0).optional(),
+  /** Further parts of this version follow. */
+  more: z.literal(true).optional(),
+  /** The spear has claimed the node's place for its session: reports of any other session are rejected. */
+  claimed: z.literal(true).optional(),
 });
 
 export type Report = z.output<typeof reportSchema>;
 
+/** Tokens issued to the user before this time (Unix milliseconds, on the store's clock) are invalid. */
+const kick = z.object({ userId: name, at: z.number() });
+
+export type Kick = z.output<typeof kick>;
+
+/** The most records in one call of `restoreBans` or `restoreKicks`. */
+export const restoredAtOnce = 5000;
+
 export const statContract = defineContract("stat", {
   /**
-   * Sent about once a second, also when nothing changed: it keeps the node's state alive for `ttlMs`.
-   * `resync: true`: this stat does not hold the version before; send a full report next.
+   * Sent about once a second, also without changes: it keeps the node's state alive for `ttlMs`.
+   *
+   * `resync: true`: this stat does not have the previous version; send a full report next.
+   *
+   * `refused: true`: nothing was applied, because the report's session does not hold the node's place. Another process
+   * has claimed it, or no process has since the data were lost. Find out which process has the name, and `claim` the
+   * place if it is this one.
    */
   report: {
     input: z.strictObject({ report: reportSchema, ttlMs: z.number().int().min(1) }),
-    output: z.object({ resync: z.boolean() }),
-    // The same version again changes nothing.
+    output: z.object({ resync: z.boolean(), refused: z.boolean().optional() }),
+    // A repeated version changes nothing.
     idempotent: true,
   },
-  /** The users of a group over all live nodes, each once. */
+  /**
+   * From now on only reports of this session are accepted for the node. With `takeOver` also if another session has the
+   * place: only for a spear that has just seen in the registry that the name is its own.
+   */
+  claim: {
+    input: z.strictObject({ node: name, session: name, takeOver: z.boolean() }),
+    output: z.object({ claimed: z.boolean() }),
+    idempotent: true,
+  },
+  /** The users of a group on all live nodes, each once. */
   usersOfGroup: {
-    input: z.strictObject({ groupId: name }),
+    input: z.strictObject({ groupId: groupIdSchema }),
     output: z.object({ userIds: z.array(name) }),
     idempotent: true,
   },
   /** The live nodes that a user is connected to. */
   nodesOfUser: {
-    input: z.strictObject({ userId: name }),
+    input: z.strictObject({ userId: userIdSchema }),
     output: z.object({ nodes: z.array(name) }),
     idempotent: true,
   },
-  /** All that hold now. */
+  /** The present bans. */
   bans: {
     input: z.strictObject({}),
     output: z.object({ bans: z.array(banSchema) }),
+    idempotent: true,
+  },
+  /**
+   * Everything stored about bans, including bans that were lifted before their end, and the present time on the store's
+   * clock. A spear remembers them too, and restores what is missing or older here (`restoreBans`).
+   */
+  banRecords: {
+    input: z.strictObject({}),
+    output: z.object({ records: z.array(banRecordSchema), now: z.number() }),
+    idempotent: true,
+  },
+  restoreBans: {
+    input: z.strictObject({ records: z.array(banRecordSchema).max(restoredAtOnce) }),
+    output: z.object({}),
+    // Repeated versions change nothing.
+    idempotent: true,
+  },
+  /**
+   * Tokens issued to these users before these times are invalid. Returns the kicks from `since` on (Unix milliseconds),
+   * page by page.
+   */
+  kicks: {
+    input: z.strictObject({ since: z.number() }),
+    output: z.object({
+      kicks: z.array(kick),
+      /** The present time on the clock of the kicks. */
+      now: z.number(),
+      /** Ask again from the last time on. */
+      more: z.boolean(),
+      /** How many kicks there are from the time `from` on: a spear that knows more restores them (`restoreKicks`). */
+      count: z.number().optional(),
+      from: z.number().optional(),
+    }),
+    idempotent: true,
+  },
+  restoreKicks: {
+    input: z.strictObject({ kicks: z.array(kick).max(restoredAtOnce) }),
+    output: z.object({}),
     idempotent: true,
   },
   getServiceVersion: {

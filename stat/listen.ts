@@ -1,8 +1,9 @@
 /**
- * The messages of targets as server-sent events. A spear is asked for more only when the reader has taken what came
- * before: who reads slowly gets samples, and holds up nobody.
+ * The messages of targets as server-sent events. More messages are requested from a spear only after the reader has
+ * taken the previous ones. So a slow reader gets samples and delays nobody.
  */
-import { setTimeout as pause } from "node:timers/promises";
+import { pause } from "@gru/shared/pause";
+import { redact } from "@gru/shared/redact";
 import type { TargetOfCommand } from "@gru/spear/contract";
 import type { Operations } from "./operations.ts";
 
@@ -13,11 +14,11 @@ export interface ListenOptions {
   readonly closing: AbortSignal;
 }
 
-/** Messages in one event: more than a person reads. */
+/** The most messages in one event: more than a person can read. */
 const limit = 50;
-/** Between two events, so that a flood costs few of them. */
+/** The pause between two events, so that a flood of messages causes few events. */
 const gapMs = 200;
-/** A stream without messages says so often that it is alive. */
+/** A stream without messages sends a sign of life this often. */
 const waitMs = 5000;
 
 export function listenStream({ operations, targets, closing }: ListenOptions): Response {
@@ -27,16 +28,16 @@ export function listenStream({ operations, targets, closing }: ListenOptions): R
   const encoder = new TextEncoder();
   let node: string | undefined;
 
-  /** What is written next. */
+  /** The next text to write. */
   async function next(): Promise<string> {
     if (node === undefined || !operations.live.has(node)) {
       const nodes = [...operations.live];
       node = nodes[Math.floor(Math.random() * nodes.length)];
       if (node === undefined) {
-        await pause(1000, undefined, { signal });
+        await pause(1000, signal);
         return event("away", { message: "no spear is alive" });
       }
-      // The first call begins to listen; what comes after it is heard.
+      // Listening starts with the first call; later messages are received.
       await operations.spears.at(node).listen(
         { listenerId, targets: [...targets], limit, waitMs: 0 },
         { signal },
@@ -48,7 +49,7 @@ export function listenStream({ operations, targets, closing }: ListenOptions): R
       { signal, timeoutMs: waitMs + 3000 },
     );
     if (heard.seen === 0) return ": nothing\n\n";
-    await pause(gapMs, undefined, { signal });
+    await pause(gapMs, signal);
     return event("messages", heard);
   }
 
@@ -60,8 +61,10 @@ export function listenStream({ operations, targets, closing }: ListenOptions): R
       } catch (error) {
         if (signal.aborted) return controller.close();
         node = undefined;
-        await pause(1000, undefined, { signal }).catch(() => {});
-        text = event("away", { message: error instanceof Error ? error.message : String(error) });
+        await pause(1000, signal);
+        text = event("away", {
+          message: redact(error instanceof Error ? error.message : String(error)),
+        });
       }
       if (signal.aborted) return controller.close();
       controller.enqueue(encoder.encode(text));

@@ -1,3 +1,4 @@
+import { checkNode } from "@gru/shared/node";
 import { runProgram } from "@gru/shared/program";
 import { startStat, statSchema } from "./stat.ts";
 
@@ -6,6 +7,7 @@ if (import.meta.main) {
     name: "stat",
     schema: statSchema,
     profiles: new URL("./profiles/", import.meta.url),
-    start: (config) => startStat(config),
+    check: checkNode,
+    start: (config, stop) => startStat(config, { stop }),
   });
 }

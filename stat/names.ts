@@ -1,11 +1,11 @@
-/** Names in the order of their code points, which is that of their UTF-8 bytes, hence Redis's. */
+/** Sorts names by their code points, which is the order of their UTF-8 bytes, and so Redis's order. */
 
 export function compareNames(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) {
     const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)];
     if (x === y) continue;
-    // Beyond the basic plane come the surrogates, whatever their numbers say.
+    // Surrogates stand for code points above all others, although their numbers are lower.
     return isSurrogate(x) === isSurrogate(y) ? x - y : isSurrogate(x) ? 1 : -1;
   }
   return a.length - b.length;
@@ -15,7 +15,7 @@ function isSurrogate(unit: number): boolean {
   return unit >= 0xd800 && unit <= 0xdfff;
 }
 
-/** The first `limit` of the names that begin with `prefix` and come behind `after`; looks at each once. */
+/** The first `limit` names that begin with `prefix` and follow `after`; checks each name once. */
 export function firstNames(
   names: Iterable<string>,
   { prefix, after, limit }: {

@@ -1,9 +1,10 @@
-/** What the HTTP API does: reads of the store, and commands that the spears carry out. */
-import type { Instance } from "@gru/shared/registry";
+/** The operations of the HTTP API: reads of the store, and commands that the spears execute. */
+import type { Instance } from "@gru/shared/registry/registry";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { type Client, RpcError } from "@gru/shared/rpc/contract";
 import { type Ban, clientAddress, type SpearContract } from "@gru/spear/contract";
 import type { TargetOfCommand } from "@gru/spear/contract";
+import { Distinct } from "./distinct.ts";
 import type { LiveNodes, NodeCounts, StatStore } from "./store.ts";
 
 export interface OperationsOptions {
@@ -11,6 +12,8 @@ export interface OperationsOptions {
   readonly spears: RpcClient<SpearContract>;
   /** The spears that are alive. */
   readonly instances: () => readonly Instance[];
+  /** Unix milliseconds on the clock of the instances' `startedAt`. Default: this machine's. */
+  readonly now?: () => number;
 }
 
 export interface Failure {
@@ -19,29 +22,39 @@ export interface Failure {
   readonly message: string;
 }
 
-/** A command that reached only some of its nodes is not undone: what failed is told. */
+/** A command that reached only some of its nodes is not undone; the failed nodes are reported. */
 export interface Touched {
   readonly connections: number;
   readonly nodes: { readonly node: string; readonly connections: number }[];
   readonly failed: Failure[];
 }
 
-/** A node that says nothing for so long is counted as failed; the others have answered by then. */
+/** A node without an answer for this long counts as failed; the others have answered by then. */
 const perNodeMs = 2000;
 
 export class Operations {
   readonly store: StatStore;
   readonly spears: RpcClient<SpearContract>;
+  readonly distinct: Distinct;
   readonly #instances: () => readonly Instance[];
+  readonly #now: () => number;
 
-  constructor({ store, spears, instances }: OperationsOptions) {
+  constructor({ store, spears, instances, now = Date.now }: OperationsOptions) {
+    this.#now = now;
     this.store = store;
+    this.distinct = new Distinct(store);
     this.spears = spears;
     this.#instances = instances;
   }
 
   get live(): LiveNodes {
     return new Set(this.#instances().map(({ name }) => name));
+  }
+
+  /** Nodes that accept commands: a starting node has no clients yet, a stopped one has none left. */
+  get served(): string[] {
+    return this.#instances().filter(({ addresses }) => addresses.rpc !== undefined)
+      .map(({ name }) => name);
   }
 
   /** @throws {RpcError} `not_found` */
@@ -64,7 +77,7 @@ export class Operations {
       address: addresses[clientAddress] ?? null,
       version: String(meta.version ?? ""),
       startedAt,
-      uptimeMs: Math.max(0, Date.now() - startedAt),
+      uptimeMs: Math.max(0, this.#now() - startedAt),
       draining: meta.draining === true,
       reporting: counts.has(name),
       ...flat(counts.get(name)),
@@ -73,7 +86,7 @@ export class Operations {
 
   async placeOfUser(userId: string) {
     const nodes = await this.store.nodesOfUser(userId, this.live);
-    const { answers, failed } = await this.#ask(
+    const { answers, failed } = await this.ask(
       nodes,
       (spear, options) => spear.connectionsOfUser({ userId }, options),
     );
@@ -87,7 +100,7 @@ export class Operations {
       this.store.usersOfGroup(groupId, this.live),
       this.store.nodesOfGroup(groupId, this.live),
     ]);
-    const { answers, failed } = await this.#ask(
+    const { answers, failed } = await this.ask(
       nodes.map(({ node }) => node),
       (spear, options) => spear.connectionsOfGroup({ groupId }, options),
     );
@@ -106,36 +119,51 @@ export class Operations {
     message: { readonly content: string; readonly fromId: string },
     idempotencyKey: string | undefined,
   ) {
-    return await this.spears.any.publish({
-      target,
-      ...message,
-      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    });
+    try {
+      return await this.spears.any.publish({
+        target,
+        ...message,
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      });
+    } catch (error) {
+      if (!(error instanceof RpcError) || error.code !== "unknown") throw error;
+      const advice = idempotencyKey === undefined
+        ? "if you repeat it without an idempotency-key, it may arrive twice"
+        : "repeat it with the same idempotency-key";
+      throw new RpcError("unknown", `it may have been sent, or not: ${advice} (${error.message})`, {
+        cause: error,
+      });
+    }
   }
 
   async broadcast(message: { readonly content: string; readonly fromId: string }) {
     const { id } = await this.spears.any.nextId({});
-    const createTime = Date.now();
-    const touched = await this.#tell(
-      [...this.live],
+    const createTime = this.#now();
+    const touched = await this.#notifyNodes(
+      this.served,
       (spear, options) => spear.broadcast({ id, createTime, ...message }, options),
     );
     return { id, ...touched };
   }
 
-  /** All nodes are told: who came a moment ago is in no report yet. */
+  /** Sent to all nodes, because no report contains a user that has just connected. */
   async kickUser(userId: string, reason: string, banMs: number | undefined): Promise<Touched> {
-    const until = await this.#ban("user", userId, reason, banMs);
-    return await this.#tell(
-      [...this.live],
-      (spear, options) => spear.kickUser({ userId, reason, ...until }, options),
+    const ban = await this.#ban("user", userId, reason, banMs);
+    // Stored before any node is notified, like a ban. If that fails, the connections are closed all the same.
+    const [kick] = await Promise.allSettled([this.store.kick(userId)]);
+    const notBefore = kick.status === "fulfilled" ? { notBefore: kick.value } : {};
+    const touched = await this.#notifyNodes(
+      this.served,
+      (spear, options) => spear.kickUser({ userId, reason, ...notBefore, ...ban }, options),
     );
+    if (kick.status === "rejected") throw kick.reason;
+    return touched;
   }
 
   async kickConnection(connectionId: string, reason: string): Promise<Touched> {
     const node = connectionId.split(".")[0] ?? "";
     const nodes = this.live.has(node) ? [node] : [];
-    const touched = await this.#tell(
+    const touched = await this.#notifyNodes(
       nodes,
       (spear, options) => spear.kickConnection({ connectionId, reason }, options),
     );
@@ -148,11 +176,11 @@ export class Operations {
     options: { userId?: string | undefined; reason: string; banMs?: number | undefined },
   ): Promise<Touched> {
     const { userId, reason, banMs } = options;
-    const until = await this.#ban("group", groupId, reason, banMs);
+    const ban = await this.#ban("group", groupId, reason, banMs);
     const whom = userId === undefined ? {} : { userId };
-    return await this.#tell(
-      [...this.live],
-      (spear, options) => spear.kickGroup({ groupId, ...whom, reason, ...until }, options),
+    return await this.#notifyNodes(
+      this.served,
+      (spear, options) => spear.kickGroup({ groupId, ...whom, reason, ...ban }, options),
     );
   }
 
@@ -162,33 +190,73 @@ export class Operations {
     return { node, ...await this.spears.at(node).drain(request) };
   }
 
-  /** Kept before anyone is told: a node that is out of reach now learns of it when it is back. */
+  async rebalance(perSecond: number | undefined) {
+    const request = perSecond === undefined ? {} : { perSecond };
+    return this.#rebalancing((spear, options) => spear.rebalance(request, options));
+  }
+
+  async rebalancing() {
+    return this.#rebalancing((spear, options) => spear.rebalancing({}, options));
+  }
+
+  async #rebalancing(
+    call: (
+      spear: Client<SpearContract>,
+      options: { timeoutMs: number },
+    ) => ReturnType<Client<SpearContract>["rebalancing"]>,
+  ) {
+    const { answers, failed } = await this.ask(this.served, call);
+    const nodes = answers.map(({ node, answer }) => ({ node, ...answer }));
+    return {
+      running: nodes.some(({ running }) => running),
+      asked: sum(nodes.map(({ asked }) => asked)),
+      moved: sum(nodes.map(({ moved }) => moved)),
+      nodes,
+      failed,
+    };
+  }
+
+  async canary() {
+    const { answers, failed } = await this.ask(
+      this.served,
+      (spear, options) => spear.canary({}, options),
+    );
+    return { nodes: answers.map(({ node, answer }) => ({ node, ...answer })), failed };
+  }
+
+  /** The present bans. */
+  async bans(): Promise<Ban[]> {
+    const { records, now } = await this.store.bans();
+    return records.filter(({ until }) => until > now)
+      .map(({ kind, id, reason, until }) => ({ kind, id, reason, until }));
+  }
+
+  /** Stored before any node is notified: a node that cannot be reached now learns of it when it is back. */
   async #ban(
     kind: Ban["kind"],
     id: string,
     reason: string,
     banMs: number | undefined,
-  ): Promise<{ until?: number }> {
+  ): Promise<{ until?: number; version?: number }> {
     if (banMs === undefined) return {};
-    const until = Date.now() + banMs;
-    await this.store.setBan({ kind, id, reason, until });
-    return { until };
+    const { until, version } = await this.store.setBan({ kind, id, reason, banMs });
+    return { until, version };
   }
 
-  async #tell(
+  async #notifyNodes(
     nodes: readonly string[],
     call: (
       spear: Client<SpearContract>,
       options: { timeoutMs: number },
     ) => Promise<{ connections: number }>,
   ): Promise<Touched> {
-    const { answers, failed } = await this.#ask(nodes, call);
+    const { answers, failed } = await this.ask(nodes, call);
     const touched = answers.map(({ node, answer }) => ({ node, connections: answer.connections }));
     return { connections: sum(touched.map((one) => one.connections)), nodes: touched, failed };
   }
 
-  /** Rejects when no node at all answers, as the first one did. */
-  async #ask<T>(
+  /** @throws {RpcError} the first node's error when no node at all answers. */
+  async ask<T>(
     nodes: readonly string[],
     call: (spear: Client<SpearContract>, options: { timeoutMs: number }) => Promise<T>,
   ): Promise<{ answers: { node: string; answer: T }[]; failed: Failure[] }> {
@@ -216,7 +284,7 @@ function noNode(node: string): RpcError {
   return new RpcError("not_found", `node: no live spear is called ${node}`);
 }
 
-/** A node's counts in the API's shape; undefined: it has not reported. */
+/** A node's counts in the API's shape; undefined: the node has not reported. */
 export function flat(counts: NodeCounts | undefined) {
   const { connections = 0, users = 0, groups = 0 } = counts ?? {};
   const idle = { acceptedPerSecond: 0, deliveredPerSecond: 0, memoryBytes: 0 };

@@ -1,12 +1,12 @@
 /**
- * 100 000 users in 100 000 groups on 5 nodes in a real Redis: how long each read of the HTTP API takes, and a report.
+ * 100 000 users in 100 000 groups on 5 nodes in a real Redis: the time of each read of the HTTP API, and of a report.
  * `deno run --allow-net --allow-read --allow-write --allow-run --allow-env stat/paging_bench.ts`
  */
 // deno-lint-ignore-file no-console
 import { logger } from "@gru/shared/log";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
 import { connectRpc } from "@gru/shared/rpc/client";
-import { startRedis } from "@gru/shared/testing_redis";
+import { startRedis } from "@gru/shared/testing/redis";
 import { loadConfig } from "@gru/shared/config";
 import { statContract } from "./contract.ts";
 import { startStat, statSchema } from "./stat.ts";
@@ -35,7 +35,7 @@ for (const name of names) {
     await registry.register({ service: "spear", name, addresses: {}, startedAt: 0, meta: {} }),
   );
 }
-/** Each user is in a group of their own; all are in the group "all" as well. */
+/** Each user has its own group, and all users are in the group "all" as well. */
 async function report(n: number, version: number, full: boolean, userIds: readonly string[]) {
   const began = performance.now();
   await client.any.report({

@@ -1,57 +1,49 @@
-/** The last hour of the cluster, from samples that all stats keep together. */
+/** The last hour of the cluster, from samples that all stats store together. */
 import type { Logger } from "@gru/shared/log";
+import { repeat } from "@gru/shared/repeat";
 import { flat, sum } from "./operations.ts";
-import type { LiveNodes, NodeCounts, Sample, StatStore } from "./store.ts";
+import type { Distinct } from "./distinct.ts";
+import type { DistinctCounts, LiveNodes, NodeCounts, Samples, StatStore } from "./store.ts";
 
-/** As long as the averages that spears report: together the samples leave nothing out. */
+/** The same period as the averages that spears report, so the samples leave no gaps. */
 export const stepMs = 10_000;
 const hourMs = 3_600_000;
 
-/** Every stat tries to keep each sample; the first one does. */
+/** Every stat tries to store each sample; the first one succeeds. */
 export function sampleUntilDisposed(
   store: StatStore,
+  distinct: Distinct,
   live: () => LiveNodes,
   log: Logger,
 ): AsyncDisposable {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let sampling = Promise.resolve();
-  let stopped = false;
-
-  async function sample(): Promise<void> {
-    const at = Math.floor(Date.now() / stepMs) * stepMs;
+  return repeat(async () => {
     try {
-      await store.addSample({ at, nodes: await store.counts(live()) }, at - hourMs);
+      const [nodes, totals] = await Promise.all([store.counts(live()), distinct.of(live())]);
+      return await store.addSample({ nodes, distinct: totals }, { stepMs, keepMs: hourMs });
     } catch (error) {
-      // The store tells when Redis is away; a sample is missing then.
+      // The store reports when Redis cannot be reached; the sample is then missing.
       log.debug("sampling failed: {error}", { error });
+      return stepMs;
     }
-    if (!stopped) schedule();
-  }
-  function schedule(): void {
-    timer = setTimeout(() => sampling = sample(), stepMs - Date.now() % stepMs);
-  }
-
-  sampling = sample();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stopped = true;
-      clearTimeout(timer);
-      await sampling;
-    },
-  };
+  });
 }
 
-export function lastHour(store: StatStore): Promise<Sample[]> {
-  return store.samples(Date.now() - hourMs);
+export function lastHour(store: StatStore): Promise<Samples> {
+  return store.samples(hourMs);
 }
 
-export function totalsOf(counts: readonly NodeCounts[], samples: readonly Sample[]) {
+export function totalsOf(
+  counts: readonly NodeCounts[],
+  distinct: DistinctCounts,
+  { samples, now }: Samples,
+) {
   const hour = samples.map(({ nodes }) => together(nodes));
   const overSteps = (rates: number[]) => Math.round(sum(rates) * stepMs / 1000);
   return {
-    at: Date.now(),
+    at: now,
     nodes: counts.length,
     ...together(counts),
+    ...distinct,
     lastHour: {
       accepted: overSteps(hour.map((one) => one.acceptedPerSecond)),
       delivered: overSteps(hour.map((one) => one.deliveredPerSecond)),
@@ -61,11 +53,12 @@ export function totalsOf(counts: readonly NodeCounts[], samples: readonly Sample
   };
 }
 
-/** Of one node, or of all together; null where the node was not there. */
-export function ratesOf(samples: readonly Sample[], node: string | undefined) {
-  const values = samples.map(({ nodes }) => {
-    const wanted = node === undefined ? nodes : nodes.filter((one) => one.node === node);
-    return wanted.length === 0 && node !== undefined ? undefined : together(wanted);
+/** The rates of one node, or of all together; null where the node was not present. */
+export function ratesOf({ samples }: Samples, node: string | undefined) {
+  const values = samples.map(({ nodes, distinct }) => {
+    if (node === undefined) return { ...together(nodes), ...distinct };
+    const wanted = nodes.filter((one) => one.node === node);
+    return wanted.length === 0 ? undefined : together(wanted);
   });
   const series = (key: keyof ReturnType<typeof together>) =>
     values.map((value) => value?.[key] ?? null);

@@ -1,98 +1,156 @@
-/** The stat program: who is online where, as spears report it, for programs over RPC and for others over HTTP. */
+/**
+ * The stat program: stores which users are online on which nodes, as reported by spears. Programs read it over RPC,
+ * others over HTTP.
+ */
 import { z } from "zod";
-import { ConfigError, secret } from "@gru/shared/config";
+import { secret } from "@gru/shared/config";
+import { guarded } from "@gru/shared/http/exposure";
 import type { Logger } from "@gru/shared/log";
-import { Counter } from "@gru/shared/metrics";
-import { isLoopback, type NodeOverrides, nodeShape, openNode, version } from "@gru/shared/node";
-import type { Instance } from "@gru/shared/registry";
+import { openMetrics } from "@gru/shared/metrics";
+import { statMetrics } from "./metrics.ts";
+import { type NodeOverrides, nodeShape, openNode, version } from "@gru/shared/node";
+import type { Readiness } from "@gru/shared/readiness";
+import type { Instance } from "@gru/shared/registry/registry";
+import { repeat } from "@gru/shared/repeat";
 import type { Handlers } from "@gru/shared/rpc/contract";
+import { redact } from "@gru/shared/redact";
+import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
 import { serveContract } from "@gru/shared/rpc/server";
 import { spearContract, spearService } from "@gru/spear/contract";
-import { createApi } from "./api.ts";
+import { apiBodyBytes, createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
 import { Operations } from "./operations.ts";
 import { sampleUntilDisposed } from "./rates.ts";
 import { MemoryStore } from "./store_memory.ts";
-import { openRedisStore } from "./store_redis.ts";
-import type { StatStore } from "./store.ts";
+import { openRedisStore, type RedisStoreOptions } from "./store_redis.ts";
+import { leastTtlMs, type LiveNodes, type StatStore } from "./store.ts";
 
 export const statSchema = z.strictObject({
-  ...nodeShape,
-  httpPort: z.int().min(0).max(65_535)
+  ...nodeShape(32_000),
+  httpPort: z.int().min(0).max(65_535).default(50_000)
     .describe("the port of the HTTP API; port is the RPC's. 0: any free one"),
-  redis: z.string().regex(/^(memory:|rediss?:\/\/(\[[0-9a-f:]+\]|[^\s/@:]+)(:\d+)?(\/\d+)?)$/, {
-    error: "expected memory: or redis://host:port[/database], without a password",
-  }).describe("where the state is: redis://host:port[/database], or memory: for one stat alone"),
-  redisPassword: secret("GRU_REDIS_PASSWORD").describe("Redis password"),
+  redis: z.string().refine((redis) => redis === "memory:" || redisOf(redis) !== undefined, {
+    error: `expected memory: or ${expectedRedis}, without a password`,
+  }).default("redis://127.0.0.1:6379").describe(
+    `where the state is: ${expectedRedis}, or memory: for one stat alone`,
+  ),
+  auditDays: z.int().min(1).max(365).default(30)
+    .describe("days for which the audit log keeps who commanded what; at most 10 000 commands"),
+  redisPassword: secret("GRU_REDIS_PASSWORD").describe("the password of Redis"),
   apiKey: secret("GRU_STAT_API_KEY").describe("what callers of the HTTP API must show"),
+}).superRefine(guarded(["apiKey"])).superRefine(({ redis, redisPassword }, context) => {
+  if (redisPassword !== undefined || redisOf(redis)?.username === undefined) return;
+  const message = "redis names a user, which needs a password";
+  context.addIssue({ code: "custom", path: ["redisPassword"], message });
 });
+
+function redisOf(text: string) {
+  try {
+    return parseRedisAddress(text);
+  } catch {
+    return undefined;
+  }
+}
 
 export type StatConfig = z.output<typeof statSchema>;
 
 export interface Stat extends AsyncDisposable {
   /** For callers in the same process. */
   readonly handlers: Handlers<StatContract>;
-  /** Where the RPC, health and metrics listen. */
+  /** The port of RPC, health and metrics. */
   readonly port: number;
-  /** Where the HTTP API listens. */
+  /** The port of the HTTP API. */
   readonly httpPort: number;
+  readonly readiness: Readiness;
 }
 
 const sweepMs = 1000;
+const settleMs = 500;
 
 /**
  * Resolves when the node is announced.
- * @throws ConfigError without an API key where others could call; RegistryUnavailableError, NameTakenError, RpcError `unavailable` when Redis cannot be reached.
+ * @throws ConfigError when secrets are missing that it needs because others can reach it; RegistryUnavailableError,
+ * NameTakenError; RpcError `unavailable` when Redis cannot be reached.
  */
 export async function startStat(config: StatConfig, overrides: NodeOverrides = {}): Promise<Stat> {
-  if (config.apiKey === undefined && !isLoopback(config.host)) {
-    throw new ConfigError(
-      `stat: host: is ${config.host}, which other machines can reach; set the environment variable GRU_STAT_API_KEY`,
-    );
-  }
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode("stat", config, overrides));
   const { log, metrics, registry } = node;
-  const store = stack.use(await openStore(config, log));
+  const { readiness } = node;
+  stack.use(await node.agreeOnClusterKey());
+  const { gru_stat_store_seconds: seconds } = openMetrics(metrics, {
+    gru_stat_store_seconds: statMetrics.gru_stat_store_seconds,
+  });
+  const store = stack.use(
+    await openStore(
+      config,
+      node.name,
+      log,
+      (call, result, s) => seconds.observe({ call, result }, s),
+    ),
+  );
 
   let instances: readonly Instance[] = [];
-  stack.use(await registry.watch(spearService, (view) => instances = view.instances));
+  stack.use(
+    await registry.watch(spearService, (view) => {
+      tellChanges(instances, view.instances, log);
+      instances = view.instances;
+    }),
+  );
   const spears = stack.use(await node.connect(spearContract));
-  const operations = new Operations({ store, spears, instances: () => instances });
-  stack.use(sweepUntilDisposed(store, log));
-  stack.use(sampleUntilDisposed(store, () => operations.live, log));
-
-  const reports = new Counter({
-    name: "gru_stat_reports_total",
-    help: "Reports of spears, by what became of them",
-    labelNames: ["result"],
-    registers: [metrics],
+  const operations = new Operations({
+    store,
+    spears,
+    instances: () => instances,
+    now: node.clock.now,
   });
-  const handlers: Handlers<StatContract> = {
-    report: async ({ report, ttlMs }) => {
-      const answer = await store.apply(report, ttlMs);
-      reports.inc({ result: answer.resync ? "resync" : report.full ? "full" : "changes" });
-      return answer;
-    },
-    usersOfGroup: async ({ groupId }) => ({
-      userIds: await store.usersOfGroup(groupId, operations.live),
+  const written = readiness.need("redis", "nothing written yet");
+  stack.use(
+    settleUntilDisposed(store, () => operations.live, log, (problem) => {
+      if (problem === undefined) written.met();
+      else written.miss(`${redact(problem)} (the key redis, GRU_REDIS_PASSWORD, or Redis itself)`);
     }),
-    nodesOfUser: async ({ userId }) => ({
-      nodes: await store.nodesOfUser(userId, operations.live),
-    }),
-    bans: async () => ({ bans: await store.bans(Date.now()) }),
-    getServiceVersion: () => ({ version }),
-  };
+  );
+  stack.use(sweepUntilDisposed(store, log));
+  stack.use(sampleUntilDisposed(store, operations.distinct, () => operations.live, log));
+
+  const {
+    gru_stat_reports_total: reports,
+    gru_stat_commands_total: commands,
+  } = openMetrics(metrics, statMetrics, {
+    gru_stat_users: () => operations.distinct.last?.users,
+    gru_stat_groups: () => operations.distinct.last?.groups,
+    gru_stat_store_connected: () => store.ready ? 1 : 0,
+  });
+  const handlers = statHandlers(
+    operations,
+    (result) => reports.inc({ result }),
+  );
 
   const ready = () => ({ store: store.ready });
   const services = [serveContract(statContract, handlers)];
   const server = stack.use(await node.serve({ port: config.port, services, ready }));
   const closing = new AbortController();
-  const api = createApi({ operations, apiKey: config.apiKey, closing: closing.signal, log });
+  let address = "";
+  const api = createApi({
+    ...{ operations, apiKey: config.apiKey, address: () => address, closing: closing.signal, log },
+    auditMs: config.auditDays * 86_400_000,
+    onCommand: (command, result) => commands.inc({ command, result }),
+  });
   const http = stack.use(
-    await node.serve({ port: config.httpPort, app: (request) => api.fetch(request), ready }),
+    await node.serve({
+      port: config.httpPort,
+      app: {
+        handler: (request, { remoteAddr }) => api.fetch(request, { address: remoteAddr.hostname }),
+        pages: config.apiKey === undefined ? "own-unkeyed" : "own",
+        bodyBytes: apiBodyBytes,
+      },
+      ready,
+    }),
   );
+  address = http.address;
   stack.defer(() => closing.abort());
+  readiness.start();
   stack.use(await node.announce({ rpc: server.address, http: http.address }));
 
   const owned = stack.move();
@@ -100,41 +158,124 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
     handlers,
     port: server.port,
     httpPort: http.port,
+    readiness,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
 
-async function openStore({ redis, redisPassword }: StatConfig, log: Logger): Promise<StatStore> {
-  if (redis === "memory:") return new MemoryStore();
-  const password = redisPassword === undefined ? {} : { password: redisPassword };
-  return await openRedisStore({ url: redis, ...password, log });
+/** @param onReport called with the result of each report */
+export function statHandlers(
+  operations: Operations,
+  onReport: (result: "refused" | "resync" | "full" | "changes") => void = () => {},
+): Handlers<StatContract> {
+  const { store } = operations;
+  return {
+    report: async ({ report, ttlMs }, { signal }) => {
+      const answer = await store.apply(report, Math.max(ttlMs, leastTtlMs), signal);
+      if (answer.refused) onReport("refused");
+      else onReport(answer.resync ? "resync" : report.full ? "full" : "changes");
+      return answer;
+    },
+    claim: async ({ node, session, takeOver }) => ({
+      claimed: await store.claim(node, session, takeOver),
+    }),
+    usersOfGroup: async ({ groupId }) => ({
+      userIds: await store.usersOfGroup(groupId, operations.live),
+    }),
+    nodesOfUser: async ({ userId }) => ({
+      nodes: await store.nodesOfUser(userId, operations.live),
+    }),
+    bans: async () => ({ bans: await operations.bans() }),
+    banRecords: async () => {
+      const { records, now } = await store.bans();
+      return { records: [...records], now };
+    },
+    restoreBans: async ({ records }) => {
+      await store.restoreBans(records);
+      return {};
+    },
+    kicks: async ({ since }) => {
+      const { kicks, ...others } = await store.kicks(since);
+      return { kicks: [...kicks], ...others };
+    },
+    restoreKicks: async ({ kicks }) => {
+      await store.restoreKicks(kicks);
+      return {};
+    },
+    getServiceVersion: () => ({ version }),
+  };
 }
 
-/** Every stat sweeps, so that what a node left is freed by whoever is up. */
-function sweepUntilDisposed(store: StatStore, log: Logger): AsyncDisposable {
-  let stopped = false;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let sweeping = Promise.resolve();
+async function openStore(
+  { redis, redisPassword }: StatConfig,
+  node: string,
+  log: Logger,
+  onCall: RedisStoreOptions["onCall"],
+): Promise<StatStore> {
+  if (redis === "memory:") return new MemoryStore();
+  return await openRedisStore({ url: redis, password: redisPassword, node, log, onCall });
+}
 
-  async function sweep(): Promise<void> {
+/** One line for each spear that came or went: what an operator looks for first. */
+function tellChanges(before: readonly Instance[], now: readonly Instance[], log: Logger): void {
+  const find = (all: readonly Instance[], name: string) => all.find((one) => one.name === name);
+  for (const { name, startedAt, meta } of now) {
+    const known = find(before, name);
+    if (known === undefined || known.startedAt !== startedAt) {
+      log.info("{spear} has joined", { spear: name });
+    } else if (meta.draining === true && known.meta.draining !== true) {
+      log.info("{spear} is being drained: it gets no new clients", { spear: name });
+    }
+  }
+  for (const { name, meta: { draining, load } } of before) {
+    if (find(now, name) !== undefined) continue;
+    if (draining === true) log.info("{spear} has left", { spear: name });
+    else {
+      log.warn("{spear} has died, or is cut off from the registry; it had {load} clients", {
+        ...{ spear: name, load: Number(load ?? 0) },
+      });
+    }
+  }
+}
+
+/** Every stat sweeps, so any running stat removes what a node left. */
+function sweepUntilDisposed(store: StatStore, log: Logger): AsyncDisposable {
+  return repeat(async (signal) => {
     try {
-      while (!stopped && (await store.sweep()).more);
+      while (!signal.aborted && (await store.sweep()).more);
     } catch (error) {
-      // The store tells when Redis is away; what is left now is swept when it is back.
+      // The store reports when Redis cannot be reached; what is left is swept later.
       log.debug("sweeping failed: {error}", { error });
     }
-    if (!stopped) schedule();
-  }
-  function schedule(): void {
-    timer = setTimeout(() => sweeping = sweep(), sweepMs);
-  }
+    return sweepMs;
+  });
+}
 
-  schedule();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stopped = true;
-      clearTimeout(timer);
-      await sweeping;
-    },
-  };
+/** Every stat checks whether the nodes have reported since the data may have been lost. */
+export function settleUntilDisposed(
+  store: StatStore,
+  live: () => LiveNodes,
+  log: Logger,
+  /** Called with what keeps the store from being written to, if anything. */
+  onWritten: (problem: string | undefined) => void = () => {},
+) {
+  let isWhole = true;
+  return repeat(async () => {
+    try {
+      const waiting = await store.settle(live());
+      if (waiting.length > 0 && isWhole) {
+        log.warn("the reports of nodes may be lost: waiting until {nodes} have reported again", {
+          nodes: waiting.join(", "),
+        });
+      } else if (waiting.length === 0 && !isWhole) {
+        log.info("all nodes have reported: questions are answered");
+      }
+      isWhole = waiting.length === 0;
+      onWritten(undefined);
+    } catch (error) {
+      onWritten((error as Error).message);
+      log.debug("settling failed: {error}", { error });
+    }
+    return settleMs;
+  });
 }

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { ConfigError, loadConfig } from "@gru/shared/config";
 import { logger } from "@gru/shared/log";
-import type { Registration, Registry } from "@gru/shared/registry";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
-import { connectZookeeper } from "@gru/shared/registry_zookeeper";
+import type { Registration, Registry } from "@gru/shared/registry/registry";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
+import { connectZookeeper } from "@gru/shared/zookeeper/registry";
 import { connectRpc } from "@gru/shared/rpc/client";
-import { freePort, serverTest, spawnTask, waitFor } from "@gru/shared/testing";
-import { startRedis } from "@gru/shared/testing_redis";
-import { startZookeeper } from "@gru/shared/testing_zookeeper";
+import { freePort, serverTest, spawnTask, waitFor } from "@gru/shared/testing/harness";
+import { startRedis } from "@gru/shared/testing/redis";
+import { startZookeeper } from "@gru/shared/testing/zookeeper";
 import { type Report, statContract } from "./contract.ts";
 import { startStat, statSchema } from "./stat.ts";
 
@@ -40,7 +40,7 @@ async function groupStat(httpPort: number): Promise<unknown> {
   return await response.json();
 }
 
-Deno.test("statSchema takes the profiles as they are, on Gru's ports", () => {
+Deno.test("statSchema accepts the profiles, with the old Gru's ports", () => {
   const ports = ["dev", "test1", "test2"].map((profile) => {
     const { id, port, httpPort } = configOf("--profile", profile);
     return [id, port, httpPort];
@@ -48,8 +48,16 @@ Deno.test("statSchema takes the profiles as they are, on Gru's ports", () => {
   assert.deepEqual(ports, [[1, 32000, 50000], [1, 32001, 50000], [2, 32002, 50001]]);
 });
 
-Deno.test("statSchema refuses what is not a Redis that stat can use, and names the key", () => {
-  const bad = ["redis:", "redis://:secret@host", "cluster:a:1", "redis://host:x", "http://h", ""];
+Deno.test("statSchema rejects an address of Redis that stat cannot use, and names the key", () => {
+  const bad = [
+    "redis:",
+    "redis://:secret@host",
+    "cluster:a:1/0",
+    "sentinel:a:1",
+    "redis://host:x",
+    "http://h",
+    "",
+  ];
   for (const redis of bad) {
     assert.throws(
       () => configOf("--redis", redis),
@@ -58,7 +66,13 @@ Deno.test("statSchema refuses what is not a Redis that stat can use, and names t
       redis,
     );
   }
-  for (const redis of ["memory:", "redis://host", "rediss://host:1/15", "redis://[::1]:6379"]) {
+  const good = [
+    "redis://host",
+    "rediss://host:1/15",
+    "redis://[::1]:6379",
+    "sentinel:a:1,b:2/name",
+  ];
+  for (const redis of ["memory:", "cluster:a:1,b:2", ...good]) {
     assert.equal(configOf("--redis", redis).redis, redis);
   }
 });
@@ -89,7 +103,10 @@ Deno.test("startStat serves reports over RPC, in the process and over HTTP, of l
 
   const ready = await fetch(`http://127.0.0.1:${stat.port}/readyz`);
   const checks = { announced: true, registry: true, store: true };
-  assert.deepEqual(await ready.json(), { ready: true, checks });
+  assert.deepEqual(await ready.json(), {
+    ready: true,
+    checks: { ...checks, clusterKey: true, redis: true },
+  });
   const metrics = await (await fetch(`http://127.0.0.1:${stat.port}/metrics`)).text();
   assert.match(metrics, /gru_stat_reports_total\{result="full",node="stat1"\} 3/);
 });
@@ -113,7 +130,8 @@ Deno.test("startStat leaves the registry and closes its ports, also when it fail
 });
 
 serverTest({
-  name: "stat serves over real ZooKeeper and Redis, two at once, heals, and exits 0 on SIGTERM",
+  name:
+    "two stats serve with real ZooKeeper and Redis, recover from faults, and exit with 0 on SIGTERM",
   needs: ["zookeeper", "redis"],
   fn: async () => {
     await using stack = new AsyncDisposableStack();
@@ -157,7 +175,7 @@ serverTest({
 
     await redis.kill();
     await waitFor(async () => !await isReady(port1));
-    // A client tries again until its time is over, whatever it was told last.
+    // A client repeats the call until its time is over, whatever error came last.
     await assert.rejects(stat1.usersOfGroup({ groupId: "10" }, { timeoutMs: 300 }), ({ code }) => {
       return ["unavailable", "deadline_exceeded"].includes(code);
     });
@@ -177,12 +195,13 @@ serverTest({
     await stats[1]?.kill("SIGTERM");
     const ended = await stats[1]?.ended;
     assert.deepEqual([ended?.code, ended?.signal], [0, null]);
-    assert.match(stats[1]?.output ?? "", /Redis is away.*Redis is back/s);
+    assert.match(stats[1]?.output ?? "", /Redis is out of reach.*Redis is back/s);
   },
 });
 
 serverTest({
-  name: "stat exits 1 and says why when Redis or ZooKeeper cannot be reached, 2 for a bad flag",
+  name:
+    "stat exits with 1 and the reason when Redis or ZooKeeper cannot be reached, and with 2 for a bad flag",
   needs: "zookeeper",
   fn: async () => {
     await using zookeeper = await startZookeeper();

@@ -1,11 +1,11 @@
 /**
- * Who is online where. Engines: `store_memory.ts` (one process) and `store_redis.ts` (shared by any number of
- * stats); both pass `store_conformance.ts`.
+ * The port of stat's store: which users are online on which nodes. Engines: `store_memory.ts` (one process) and
+ * `store_redis.ts` (shared by any number of stats); both pass `store_conformance.ts`.
  */
-import type { Ban } from "@gru/spear/contract";
-import type { Load, Report } from "./contract.ts";
+import type { BanRecord } from "@gru/spear/contract";
+import type { Kick, Load, Report } from "./contract.ts";
 
-/** Names of the nodes that are alive, as the registry says. What is stored of any other node is not read. */
+/** The names of the live nodes, from the registry. Data of other nodes are ignored. */
 export type LiveNodes = ReadonlySet<string>;
 
 export interface NodeCounts {
@@ -18,54 +18,152 @@ export interface NodeCounts {
   readonly load: Load;
 }
 
-/** What {@linkcode StatStore.page} goes through. */
+/** Each user and each group once, on however many nodes it is. */
+export interface DistinctCounts {
+  readonly users: number;
+  readonly groups: number;
+}
+
+/** The lists that {@linkcode StatStore.page} can read. */
 export type Listing =
   | { readonly of: "users" }
   | { readonly of: "groups" }
   | { readonly of: "users of a group"; readonly groupId: string };
 
+/** The result of a report. */
+export interface Applied {
+  readonly resync: boolean;
+  readonly refused?: boolean;
+}
+
 export interface PageOptions {
-  /** Only names that begin with it. */
+  /** Only names that begin with this. */
   readonly prefix: string;
-  /** Only names behind it; "" for the first page. */
+  /** Only names after this one; "" for the first page. */
   readonly after: string;
   readonly limit: number;
 }
 
 export interface Found {
   readonly name: string;
-  /** The nodes it is on, sorted; of a group with its number of users there, else 0. */
+  /** The nodes where it is, sorted; for a group with its number of users there, otherwise 0. */
   readonly nodes: readonly { readonly node: string; readonly users: number }[];
 }
 
-/** The whole cluster at one moment. */
+export interface Kicks {
+  readonly kicks: readonly Kick[];
+  readonly now: number;
+  readonly more: boolean;
+  /** How many kicks from `from` on are stored: a node that knows more knows that some were lost. */
+  readonly count: number;
+  readonly from: number;
+}
+
+/** A new ban: it ends when the store's clock has advanced by `banMs`. */
+export type NewBan = Pick<BanRecord, "kind" | "id" | "reason"> & { readonly banMs: number };
+
+/** No token is valid for longer: rights last a day at most, and clocks differ by five minutes at most. */
+export const kicksKeptMs = 86_400_000 + 600_000;
+/** Only kicks are counted that will be kept for at least this much longer: no clock error makes stat forget these. */
+export const kicksUncountedMs = 60_000;
+/** The most kicks in one answer. */
+export const kicksPerPage = 10_000;
+
+/** After a possible loss of data, a live node that has not reported for this long is no longer waited for. */
+export const reportsWaitMs = 20_000;
+/**
+ * When no stat could reach the data for longer than this, nodes may seem silent only because their reports could not
+ * arrive. The data then count as lost.
+ */
+export const silenceMs = 3000;
+/**
+ * The least time to live of a report. A node that reports in time is still alive when the data come back within
+ * {@linkcode silenceMs}.
+ */
+export const leastTtlMs = silenceMs + 1000;
+
+/** The whole cluster at one time. */
 export interface Sample {
-  /** Unix milliseconds, a multiple of the period. */
+  /** Unix milliseconds on the store's clock, a multiple of the step. */
   readonly at: number;
   readonly nodes: readonly NodeCounts[];
+  /** Over all nodes; missing where an earlier version of stat took the sample. */
+  readonly distinct?: DistinctCounts;
+}
+
+/** One command, see `audit.ts`. */
+export interface AuditEntry {
+  /** Unix milliseconds on the store's clock. */
+  readonly at: number;
+  readonly via: "api" | "console";
+  /** The console's user, or the name of the key. */
+  readonly who: string;
+  readonly address: string;
+  /** The route: `POST /users/:userId/kick`. */
+  readonly command: string;
+  /** On whom: the ids in the path. */
+  readonly target: string;
+  readonly details: string;
+  /** `ok`, or the status of the refusal. */
+  readonly result: string;
+}
+
+export interface Samples {
+  /** Ascending. */
+  readonly samples: readonly Sample[];
+  readonly now: number;
 }
 
 /**
- * Reads see each node as its newest applied report left it, and only nodes that are in `live` and whose last
- * report is younger than its `ttlMs`. Nothing here walks all nodes, groups or users, except that a full report
- * costs what it holds and a read costs its answer. A report without changes takes constant time.
+ * Reads return each node as its newest applied report left it. They include only nodes that are in `live` and whose
+ * last report is younger than its `ttlMs`. No operation iterates over all nodes, groups or users: a full report costs
+ * its size, and a read costs its answer. A report without changes takes constant time.
  *
- * Every method rejects with an `RpcError` of code `unavailable`, within a bound, when the data are out of reach.
- * The outcome of an `apply` is then unknown; sending the same report again is right in either case.
+ * Data may be lost or come back older: the server was emptied, restarted or replaced by a replica. Until every node of
+ * a read's `live` has reported again, the read rejects with `unavailable`; lost data are never taken for "nobody is
+ * online". See {@linkcode StatStore.settle}.
+ *
+ * There is one clock, the store's. Everything with a time limit is aged by it, whatever the clocks of the programs
+ * show. All times are Unix milliseconds on it.
+ *
+ * Every method rejects with an `RpcError` of code `unavailable`, within a time limit, when the data cannot be reached.
+ * The outcome of an `apply` is then unknown; the same report can be sent again in either case.
  */
 export interface StatStore extends AsyncDisposable {
-  /** False while the data are out of reach. */
+  /** False while the data cannot be reached. */
   readonly ready: boolean;
 
   /**
-   * Takes a report in. A full one replaces all that was known of the node, at once for every reader. One with
-   * changes follows on the version before it and is applied as a whole; readers can see a very large one in
-   * parts for the moment that it takes. A version that was applied already, or an older one, changes nothing.
-   * `resync: true`: nothing was applied, for this session or the version before is not what is stored.
-   *
-   * In a list a name that comes twice counts once, and one that has both joined and left has joined.
+   * Call it again and again with all live nodes. The data count as complete when every live node has reported since the
+   * data may have been lost, or when `waitMs` have passed since then. After that, a node without a report is a node
+   * without users.
+   * @param waitMs default {@linkcode reportsWaitMs}
+   * @returns the nodes that are waited for, sorted; none when the data are complete
    */
-  apply(report: Report, ttlMs: number): Promise<{ readonly resync: boolean }>;
+  settle(live: LiveNodes, waitMs?: number): Promise<string[]>;
+
+  /**
+   * Applies a report. A full report replaces everything that was known of the node, at once for every reader. A report with
+   * changes follows the previous version and is applied as a whole; while a very large one is being applied, readers can see
+   * part of it. An old version changes nothing.
+   *
+   * A name that comes twice in a list counts once. A name that has both joined and left has joined.
+   *
+   * Of a report in parts, the last part applies it; the others only prepare it and keep the node alive. A full report whose
+   * parts are a minute apart is dropped, and its next part is answered with `resync: true`.
+   *
+   * - `resync: true`: nothing was applied, because the session or the previous version is not the stored one.
+   * - `refused: true`: nothing was applied, because the report is `claimed` by a session that does not hold the node's place.
+   *
+   * @param signal aborted: nobody waits for the answer, and the rest of the report need not be applied
+   */
+  apply(report: Report, ttlMs: number, signal?: AbortSignal): Promise<Applied>;
+
+  /**
+   * Gives the node's place to this session, if no session has it, if this session has it already, and with `takeOver`
+   * in any case. False: another session has it. Forgotten with the node, see {@linkcode sweep}.
+   */
+  claim(node: string, session: string, takeOver: boolean): Promise<boolean>;
 
   /** Each user once, in no order. */
   usersOfGroup(groupId: string, live: LiveNodes): Promise<string[]>;
@@ -74,42 +172,83 @@ export interface StatStore extends AsyncDisposable {
   nodesOfUser(userId: string, live: LiveNodes): Promise<string[]>;
 
   /**
-   * The first `limit` names of the live nodes, each once, by code points. Costs what it gives, times the nodes; the
-   * memory engine looks at each name once.
+   * The first `limit` names on the live nodes, each once, by code points. Costs its answer times the number of nodes;
+   * the memory engine checks each name once.
    */
   page(listing: Listing, live: LiveNodes, options: PageOptions): Promise<Found[]>;
 
-  /** The live nodes that a group has users on, sorted, with how many. */
+  /** The live nodes with users of the group, sorted, with the number of users. */
   nodesOfGroup(
     groupId: string,
     live: LiveNodes,
   ): Promise<{ readonly node: string; readonly users: number }[]>;
 
-  /** Of the nodes that have reported, sorted by name. */
+  /** The counts of the nodes that have reported, sorted by name. */
   counts(live: LiveNodes): Promise<NodeCounts[]>;
 
-  /** Ends the node's time to live now. A node that goes on reporting comes back with its next report. */
+  /**
+   * How many different users or groups there are on the live nodes. Takes many small steps where there are many names:
+   * about a second for a million.
+   */
+  distinct(of: "users" | "groups", live: LiveNodes): Promise<number>;
+
+  /** Ends the node's time to live now. A node that keeps reporting comes back with its next report. */
   removeNode(node: string): Promise<void>;
 
-  /** Kept unless there is one of that moment already; those before `keepFrom` are let go. */
-  addSample(sample: Sample, keepFrom: number): Promise<void>;
+  /**
+   * Stores the sample of the present step, unless there is one. Removes samples that are older than `keepMs`, or from
+   * the future (of a stat with another clock). Resolves to the milliseconds until the next step.
+   */
+  addSample(
+    sample: Omit<Sample, "at">,
+    options: { readonly stepMs: number; readonly keepMs: number },
+  ): Promise<number>;
 
-  /** From a moment on, ascending. */
-  samples(from: number): Promise<Sample[]>;
+  /** The samples of the last `lastMs`. */
+  samples(lastMs: number): Promise<Samples>;
+
+  /** Keeps an entry of the audit log; forgets those older than `keepMs`, and the oldest when there are more than `most`. */
+  audit(
+    entry: Omit<AuditEntry, "at">,
+    options: { readonly keepMs: number; readonly most: number },
+  ): Promise<void>;
+
+  /** The newest entries before a moment (default: of all), the newest first. */
+  audits(limit: number, before?: number): Promise<AuditEntry[]>;
 
   /** Replaces a ban of the same user or group. */
-  setBan(ban: Ban): Promise<void>;
+  setBan(ban: NewBan): Promise<BanRecord>;
 
   /** False: there was none. */
-  liftBan(kind: Ban["kind"], id: string): Promise<boolean>;
+  liftBan(kind: BanRecord["kind"], id: string): Promise<boolean>;
 
-  /** All that hold at `now` (Unix milliseconds), the earliest to end first. Forgets those that are over. */
-  bans(now: number): Promise<Ban[]>;
+  /** All stored bans, the earliest to end first, and the present time: a ban is in force while `until` is later. */
+  bans(): Promise<{ readonly records: readonly BanRecord[]; readonly now: number }>;
 
   /**
-   * Frees a bounded part of what nobody reads any more: nodes past their time to live, whoever served them,
-   * and what full reports replaced. Safe to run in several stats at once.
-   * `more: true`: call again soon, there is more to free.
+   * Stores the bans that nodes remember, after the data were lost or came back older. For each user or group the latest
+   * version wins.
+   */
+  restoreBans(records: readonly BanRecord[]): Promise<void>;
+
+  /**
+   * Tokens issued to the user before now are invalid. Resolves to the time of the kick, never before an earlier one of
+   * the user.
+   */
+  kick(userId: string): Promise<number>;
+
+  /**
+   * The kicks from `since` on, in order of time, and the store's clock. `more: true`: there are later ones. Kicks older
+   * than {@linkcode kicksKeptMs} are forgotten.
+   */
+  kicks(since: number): Promise<Kicks>;
+
+  /** As {@linkcode restoreBans}. */
+  restoreKicks(kicks: readonly Kick[]): Promise<void>;
+
+  /**
+   * Removes a bounded amount of data that nobody reads any more: nodes past their time to live, whichever stat served
+   * them, and data that full reports replaced. Several stats may run it at once. `more: true`: call again soon.
    */
   sweep(): Promise<{ readonly more: boolean }>;
 }

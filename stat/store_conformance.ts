@@ -1,10 +1,10 @@
-/** What every engine of the store must do. An engine's test registers each case under its own name. */
+/** The behaviour that every store engine must have. An engine's test registers each case under its own name. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
-import { waitFor } from "@gru/shared/testing";
+import { waitFor } from "@gru/shared/testing/harness";
 import type { Report } from "./contract.ts";
-import type { Listing, StatStore } from "./store.ts";
+import type { Listing, LiveNodes, StatStore } from "./store.ts";
 import { checkHistories, type StoreUnderTest } from "./store_histories.ts";
 
 export interface StoreCase {
@@ -39,6 +39,13 @@ function changes(report: Partial<Report> & Pick<Report, "node" | "session" | "ve
   };
 }
 
+/** Opens a store whose data count as complete, so that a node without a report has no users. */
+async function opened(open: () => Promise<StoreUnderTest>): Promise<StoreUnderTest> {
+  const test = await open();
+  assert.deepEqual(await test.store.settle(new Set()), []);
+  return test;
+}
+
 async function group(store: StatStore, groupId: string, ...live: string[]): Promise<string[]> {
   return (await store.usersOfGroup(groupId, new Set(live))).sort();
 }
@@ -47,7 +54,7 @@ export const storeCases: readonly StoreCase[] = [
   {
     name: "usersOfGroup is the union over live nodes, each user once",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       await store.apply(full("spear1", "a", 1, [["10", "1", "2"], ["11", "3"]]), ttlMs);
       await other.apply(full("spear2", "b", 1, [["10", "2", "4"]]), ttlMs);
@@ -58,9 +65,31 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "nodesOfUser and counts tell of live nodes only, sorted",
+    name: "distinct counts each user and each group of the live nodes once, however many there are",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
+      const { store, other } = test;
+      const live = new Set(["spear1", "spear2", "spear3"]);
+      const counts = async () => [
+        await store.distinct("users", live),
+        await other.distinct("groups", live),
+      ];
+      assert.deepEqual(await counts(), [0, 0]);
+      const users = (from: number, to: number) =>
+        Array.from({ length: to - from }, (_, i) => `${from + i}`);
+      await store.apply(full("spear1", "a", 1, [["10", ...users(0, 40)], ["11", "1"]]), ttlMs);
+      assert.deepEqual(await counts(), [40, 2]);
+      await store.apply(full("spear2", "b", 1, [["10", ...users(30, 70)], ["ü", "31"]]), ttlMs);
+      await store.apply(full("spear3", "c", 1, [["10", "1", "31"], ["12", "z", "é"]]), ttlMs);
+      assert.deepEqual(await counts(), [72, 4]);
+      live.delete("spear1");
+      assert.deepEqual(await counts(), [43, 3]);
+    },
+  },
+  {
+    name: "nodesOfUser and counts include live nodes only, sorted",
+    run: async (open) => {
+      await using test = await opened(open);
       const { store } = test;
       await store.apply(full("spear2", "b", 1, [["10", "2", "4"]]), ttlMs);
       await store.apply(full("spear1", "a", 1, [["10", "1", "2"], ["11", "2"]]), ttlMs);
@@ -76,9 +105,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "apply adds who joined, removes who left, and forgets an empty group",
+    name: "apply adds users that joined, removes users that left, and forgets an empty group",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store } = test;
       await store.apply(full("spear1", "a", 1, [["10", "1", "2"], ["11", "1"]]), ttlMs);
       const next = changes({
@@ -100,9 +129,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "apply counts a name once that comes twice, and as joined when it also left",
+    name: "apply counts a repeated name once, and as joined when it also left",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store } = test;
       await store.apply(full("spear1", "a", 1, [["10", "1"]]), ttlMs);
       const next = changes({
@@ -117,9 +146,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "apply ignores the left of a full report",
+    name: "apply ignores the list of left users in a full report",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const report = full("spear1", "a", 1, [["10", "1"]]);
       const groups = [{ groupId: "10", joined: ["1"], left: ["1", "2"] }];
       await test.store.apply({ ...report, groups }, ttlMs);
@@ -127,9 +156,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "apply replaces all of a node with a full report, also of the same session",
+    name: "apply replaces everything of a node by a full report, also of the same session",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store } = test;
       const live = new Set(["spear1"]);
       await store.apply(full("spear1", "a", 1, [["10", "1", "2"], ["11", "3"]]), ttlMs);
@@ -145,9 +174,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "apply asks for everything when the version before or the session is not known",
+    name: "apply asks for a full report when the previous version or the session is not known",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       const resync = { resync: true };
       const first = changes({ node: "spear1", session: "a", version: 1 });
@@ -164,7 +193,7 @@ export const storeCases: readonly StoreCase[] = [
   {
     name: "apply changes nothing for a version that it has seen, full or not",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       const no = { resync: false };
       await store.apply(full("spear1", "a", 1, [["10", "1"]]), ttlMs);
@@ -186,9 +215,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "apply takes a full report and changes that are larger than any one step",
+    name: "apply accepts a full report and changes that are larger than one step",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       const live = new Set(["spear1"]);
       const users = Array.from({ length: 5000 }, (_, i) => `${i}`);
@@ -214,9 +243,77 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
+    name:
+      "a report in parts takes effect with the last part, whichever stats get the others, in any order",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const no = { resync: false };
+      const parts = (version: number, users: readonly string[]): Report[] =>
+        users.map((user, part) => ({
+          ...full("spear1", "a", version, [["10", user]]),
+          part,
+          ...(part === users.length - 1 ? {} : { more: true as const }),
+        }));
+      await store.apply(full("spear1", "a", 1, [["10", "old"]]), ttlMs);
+      const [first, second, third, last] = parts(2, ["1", "2", "3", "4"]);
+      for (const part of [first, third, second, second]) {
+        assert.deepEqual(await (part === second ? other : store).apply(part!, ttlMs), no);
+        assert.deepEqual(await group(store, "10", "spear1"), ["old"]);
+      }
+      assert.deepEqual(await other.apply(last!, ttlMs), no);
+      assert.deepEqual(await group(store, "10", "spear1"), ["1", "2", "3", "4"]);
+      for (const late of [first, second, last]) {
+        assert.deepEqual(await store.apply(late!, ttlMs), no);
+      }
+      assert.deepEqual(await group(other, "10", "spear1"), ["1", "2", "3", "4"]);
+      // Starts in the middle: the earlier parts are missing.
+      const [, middle] = parts(3, ["5", "6", "7"]);
+      assert.deepEqual(await store.apply(middle!, ttlMs), { resync: true });
+
+      const leaving = (user: string, more: boolean) =>
+        changes({
+          ...{ node: "spear1", session: "a", version: 3 },
+          groups: [{ groupId: "10", joined: [], left: [user] }],
+          ...(more ? { more } : { part: 1 }),
+        });
+      assert.deepEqual(await store.apply(leaving("1", true), ttlMs), no);
+      assert.deepEqual(await other.apply(leaving("2", false), ttlMs), no);
+      assert.deepEqual(await group(store, "10", "spear1"), ["3", "4"]);
+    },
+  },
+  {
+    name:
+      "claim gives a node to one session, and reports of any other session are rejected without effect",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const claimed = (session: string, user: string): Report => ({
+        ...full("spear1", session, 1, [["10", user]]),
+        claimed: true,
+      });
+      const refused = { resync: true, refused: true };
+      assert.deepEqual(await store.apply(claimed("a", "1"), ttlMs), refused);
+      assert.equal(await store.claim("spear1", "a", false), true);
+      assert.equal(await other.claim("spear1", "a", false), true);
+      assert.deepEqual(await store.apply(claimed("a", "1"), ttlMs), { resync: false });
+      assert.equal(await other.claim("spear1", "b", false), false);
+      assert.deepEqual(await other.apply(claimed("b", "2"), ttlMs), refused);
+      assert.deepEqual(await group(store, "10", "spear1"), ["1"]);
+      assert.equal(await other.claim("spear1", "b", true), true);
+      assert.deepEqual(await store.apply(claimed("b", "2"), ttlMs), { resync: false });
+      const late = { ...claimed("a", "1"), version: 2 };
+      assert.deepEqual(await store.apply(late, ttlMs), refused);
+      assert.deepEqual(await group(store, "10", "spear1"), ["2"]);
+      // A spear of an older version does not claim.
+      const unclaimed = full("spear1", "old", 1, [["10", "3"]]);
+      assert.deepEqual(await store.apply(unclaimed, ttlMs), { resync: false });
+    },
+  },
+  {
     name: "apply keeps names apart that contain separators",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store } = test;
       await store.apply(full("a_b", "s", 1, [["c", "1"]]), ttlMs);
       await store.apply(full("a", "s", 1, [["b_c", "2"], ["我是谁:*?", "3 4"]]), ttlMs);
@@ -226,9 +323,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "a node past its time to live is not read, is swept, and comes back with a full report",
+    name: "a node past its time to live is not read, is swept, and returns with a full report",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       const live = new Set(["spear1", "spear2"]);
       await store.apply(full("spear1", "a", 1, [["10", "1"]]), 1);
@@ -246,7 +343,7 @@ export const storeCases: readonly StoreCase[] = [
   {
     name: "a report without changes prolongs the time to live",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store } = test;
       await store.apply(full("spear1", "a", 1, [["10", "1"]]), 1);
       await waitFor(async () => (await store.counts(new Set(["spear1"]))).length === 0);
@@ -259,7 +356,7 @@ export const storeCases: readonly StoreCase[] = [
   {
     name: "removeNode hides a node until it reports again",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       await store.apply(full("spear1", "a", 1, [["10", "1"]]), ttlMs);
       await store.removeNode("spear1");
@@ -271,9 +368,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "reports that reach two stats at once leave what one of them says, whole",
+    name: "of reports that reach two stats at once, one is applied completely",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
       const users = Array.from({ length: 3000 }, (_, i) => `${i}`);
       const groups = users.map((user) => [`g${Number(user) % 100}`, user] as const);
@@ -292,9 +389,9 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "page goes through names in the order of their code points, each once, with its nodes",
+    name: "page returns names in the order of their code points, each once, with its nodes",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store } = test;
       await store.apply(full("spear1", "a", 1, [["10", "1", "2", "3"], ["11", "2"]]), ttlMs);
       await store.apply(full("spear2", "b", 1, [["10", "2", "4"], ["9", "4"]]), ttlMs);
@@ -327,7 +424,7 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "pages of any names, with any prefix and size, together give what a naive search gives",
+    name: "pages of any names, with any prefix and size, together equal a naive search",
     run: async (open) => {
       const name = fc.string({
         unit: fc.constantFrom(..."ab1", "我", "\u{1f600}", "\uffee"),
@@ -340,7 +437,7 @@ export const storeCases: readonly StoreCase[] = [
           fc.string({ unit: fc.constantFrom("a", "1", "我"), maxLength: 2 }),
           fc.integer({ min: 1, max: 7 }),
           async (names, prefix, limit) => {
-            await using test = await open();
+            await using test = await opened(open);
             const [here, there] = [
               names.filter((_, i) => i % 3 < 2),
               names.filter((_, i) => i % 3 > 0),
@@ -365,37 +462,230 @@ export const storeCases: readonly StoreCase[] = [
     },
   },
   {
-    name: "samples are kept once for each moment, and no longer than wanted",
+    name: "the audit log keeps commands for a time, and so many of them, the newest first",
     run: async (open) => {
-      await using test = await open();
+      await using test = await opened(open);
       const { store, other } = test;
-      const nodes = [{ node: "spear1", connections: 1, users: 2, groups: 3, load }];
-      await store.addSample({ at: 2000, nodes }, 0);
-      await other.addSample({ at: 2000, nodes: [] }, 0);
-      await other.addSample({ at: 1000, nodes: [] }, 0);
-      assert.deepEqual(await store.samples(0), [{ at: 1000, nodes: [] }, { at: 2000, nodes }]);
-      assert.deepEqual(await store.samples(1001), [{ at: 2000, nodes }]);
-      await store.addSample({ at: 3000, nodes: [] }, 2000);
-      assert.deepEqual((await other.samples(0)).map(({ at }) => at), [2000, 3000]);
+      const entry = (target: string) => ({
+        ...{
+          via: "console",
+          who: "ann",
+          address: "192.0.2.1",
+          details: "{}",
+          result: "ok",
+        } as const,
+        ...{ command: "POST /users/:userId/kick", target },
+      });
+      const keep = { keepMs: 60_000, most: 3 };
+      for (const target of ["1", "2", "3", "4"]) {
+        await store.audit(entry(target), keep);
+        // Each in a millisecond of its own.
+        const { now } = await store.samples(0);
+        await waitFor(async () => (await store.samples(0)).now > now);
+      }
+      const found = await other.audits(10);
+      assert.deepEqual(found.map(({ target }) => target), ["4", "3", "2"]);
+      const { at, ...first } = found[0] ?? { at: 0 };
+      assert.deepEqual(first, entry("4"));
+      assert.deepEqual((await other.audits(1, at)).map(({ target }) => target), ["3"]);
+      await store.audit(entry("5"), { keepMs: 0, most: 3 });
+      assert.deepEqual((await store.audits(10)).map(({ target }) => target), ["5"]);
     },
   },
   {
-    name: "bans hold for every stat until they are over or lifted",
+    name: "samples are stored once for each step of the store's clock, for the time requested",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const nodes = [{ node: "spear1", connections: 1, users: 2, groups: 3, load }];
+      const step = { stepMs: 3_600_000, keepMs: 3_600_000 };
+      const before = (await store.samples(0)).now;
+      const nextMs = await store.addSample({ nodes }, step);
+      await other.addSample({ nodes: [] }, step);
+      const { samples, now } = await store.samples(3_600_000);
+      const [first] = samples;
+      // Except when an hour has just ended.
+      if ((first?.at ?? 0) + 3_600_000 > now) assert.equal(samples.length, 1);
+      assert.deepEqual(first?.nodes, nodes);
+      assert.equal(first?.at, before - before % 3_600_000);
+      assert.ok(nextMs > 0 && nextMs <= 3_600_000);
+      assert.ok(now >= before && now - before < 60_000);
+
+      const short = { stepMs: 1, keepMs: 60_000 };
+      await waitFor(async () => (await other.samples(0)).now > now);
+      await other.addSample({ nodes: [] }, short);
+      const later = (await store.samples(60_000)).now;
+      assert.deepEqual((await store.samples(60_000)).samples.at(-1)?.nodes, []);
+      await waitFor(async () => (await other.samples(0)).now > later + 5);
+      assert.deepEqual((await store.samples(0)).samples, []);
+      // All others are older than this.
+      await store.addSample({ nodes }, { stepMs: 1, keepMs: 1 });
+      assert.equal((await other.samples(7_200_000)).samples.length, 1);
+    },
+  },
+  {
+    name: "bans are in force for every stat until they end by the store's clock, or are lifted",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const hour = 3_600_000;
+      const { now } = await store.bans();
+      await store.setBan({ kind: "user", id: "5", reason: "old", banMs: 2 * hour });
+      const spam = await other.setBan({ kind: "user", id: "5", reason: "spam", banMs: hour });
+      await store.setBan({ kind: "group", id: "5", reason: "", banMs: 1 });
+      assert.ok(spam.until >= now + hour && spam.until < now + 2 * hour);
+      await waitFor(async () => (await other.bans()).records.length === 1);
+      assert.deepEqual((await other.bans()).records, [spam]);
+      // An older copy of the data has the longer one.
+      assert.ok(spam.keptUntil >= now + 2 * hour);
+      assert.equal(await store.liftBan("group", "5"), false);
+      assert.equal(await other.liftBan("user", "5"), true);
+      assert.equal(await store.liftBan("user", "5"), false);
+      const [lifted] = (await store.bans()).records;
+      assert.deepEqual([lifted?.until, lifted?.keptUntil], [0, spam.keptUntil]);
+      assert.ok(lifted !== undefined && lifted.version > spam.version);
+      const again = await store.setBan({ kind: "user", id: "5", reason: "again", banMs: hour });
+      assert.ok(again.version > lifted.version);
+    },
+  },
+  {
+    name: "of restored bans the latest version wins, in any order",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const first = await store.setBan({ kind: "user", id: "5", reason: "a", banMs: 600_000 });
+      await store.liftBan("user", "5");
+      const group = await store.setBan({ kind: "group", id: "5", reason: "我", banMs: 600_000 });
+      const { records, now } = await store.bans();
+      const over = { ...first, id: "6", keptUntil: now - 1 };
+      // Older data: they contain the ban, but not that it was lifted.
+      if (test.loseData !== undefined) {
+        await test.loseData();
+        await other.restoreBans([first]);
+        assert.deepEqual((await store.bans()).records, [first]);
+      }
+      for (const some of [records, [first, over], [group], []]) {
+        await other.restoreBans(some);
+      }
+      const byKind = (some: readonly { kind: string }[]) =>
+        [...some].sort((a, b) => a.kind < b.kind ? -1 : 1);
+      assert.deepEqual(byKind((await store.bans()).records), byKind(records));
+    },
+  },
+  {
+    name: "restored kicks are kept, the latest of each user, and are counted",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const at = await store.kick("5");
+      await other.kick("6");
+      const before = await store.kicks(0);
+      assert.equal(before.count, 2);
+      assert.ok(before.from < at);
+      await test.loseData?.();
+      await other.restoreKicks([...before.kicks, { userId: "5", at: at - 1000 }]);
+      await other.restoreKicks([]);
+      assert.deepEqual((await store.kicks(0)).kicks, before.kicks);
+      await store.restoreKicks([{ userId: "7", at: before.from - 10_000 }]);
+      assert.equal((await other.kicks(0)).count, 2);
+    },
+  },
+  {
+    name: "kicks are stored for every stat in order of time, the latest of each user",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other } = test;
+      const empty = await store.kicks(0);
+      assert.deepEqual([empty.kicks, empty.more], [[], false]);
+      const first = await store.kick("5");
+      assert.ok(first >= empty.now);
+      const second = await other.kick("6");
+      await waitFor(async () => (await store.kicks(0)).now > second);
+      const again = await store.kick("5");
+      assert.ok(again > second);
+      const { kicks, now, more } = await other.kicks(0);
+      assert.deepEqual(kicks, [{ userId: "6", at: second }, { userId: "5", at: again }]);
+      assert.ok(now >= again);
+      assert.equal(more, false);
+      assert.deepEqual((await store.kicks(again)).kicks, [{ userId: "5", at: again }]);
+      assert.deepEqual((await store.kicks(now + 1)).kicks, []);
+    },
+  },
+  {
+    name: "no read is answered before each of its nodes has reported, or the data are settled",
     run: async (open) => {
       await using test = await open();
       const { store, other } = test;
-      await store.setBan({ kind: "user", id: "5", reason: "old", until: 3000 });
-      await store.setBan({ kind: "user", id: "5", reason: "spam", until: 5000 });
-      await store.setBan({ kind: "group", id: "5", reason: "", until: 2000 });
-      assert.deepEqual(await other.bans(1000), [
-        { kind: "group", id: "5", reason: "", until: 2000 },
-        { kind: "user", id: "5", reason: "spam", until: 5000 },
-      ]);
-      assert.deepEqual((await store.bans(2000)).map(({ kind }) => kind), ["user"]);
-      assert.equal(await store.liftBan("group", "5"), false);
-      assert.equal(await other.liftBan("user", "5"), true);
-      assert.deepEqual(await store.bans(0), []);
+      const live = new Set(["spear1", "spear2"]);
+      const away = { name: "RpcError", code: "unavailable" };
+      const reads = (live: LiveNodes): (() => Promise<unknown>)[] => [
+        () => store.counts(live),
+        () => store.usersOfGroup("10", live),
+        () => store.nodesOfUser("1", live),
+        () => store.nodesOfGroup("10", live),
+        ...(["users", "groups"] as const).map((of) => () =>
+          store.page({ of }, live, { prefix: "", after: "", limit: 1 })
+        ),
+        () =>
+          store.page({ of: "users of a group", groupId: "10" }, live, {
+            ...{ prefix: "", after: "", limit: 1 },
+          }),
+      ];
+      const refuses = async (live: LiveNodes) => {
+        for (const read of reads(live)) await assert.rejects(read, away);
+      };
+      await refuses(live);
+      assert.deepEqual(await other.settle(live), ["spear1", "spear2"]);
+      await store.apply({ ...full("spear1", "a", 1, [["10", "1"]]), more: true }, ttlMs);
+      await refuses(new Set(["spear1"]));
+      await store.apply(full("spear1", "a", 1, [["10", "1"]]), ttlMs);
+      await refuses(live);
+      for (const read of reads(new Set(["spear1"]))) await read();
+      assert.deepEqual(await group(store, "10", "spear1"), ["1"]);
+      assert.deepEqual(await other.settle(live), ["spear2"]);
+      await other.apply(full("spear2", "b", 1, [["10", "2"]]), ttlMs);
+      assert.deepEqual(await group(store, "10", ...live), ["1", "2"]);
+      assert.deepEqual(await store.settle(live), []);
+      assert.deepEqual(await group(other, "10", ...live, "spear3"), ["1", "2"]);
     },
   },
-  { name: "any history gives the same answers as a naive model", run: checkHistories },
+  {
+    name: "a node that does not report is waited for only for a limited time",
+    run: async (open) => {
+      await using test = await open();
+      const { store, other } = test;
+      const live = new Set(["spear1", "spear2"]);
+      await store.apply(full("spear1", "a", 1, [["10", "1"]]), ttlMs);
+      assert.deepEqual(await store.settle(live, 600_000), ["spear2"]);
+      await assert.rejects(store.usersOfGroup("10", live), { code: "unavailable" });
+      await waitFor(async () => (await other.settle(live, 50)).length === 0);
+      assert.deepEqual(await group(store, "10", ...live), ["1"]);
+    },
+  },
+  {
+    name: "after a loss of data reads fail until all nodes have reported again",
+    run: async (open) => {
+      await using test = await opened(open);
+      const { store, other, loseData } = test;
+      if (loseData === undefined) return;
+      const live = new Set(["spear1", "spear2"]);
+      await store.apply(full("spear1", "a", 1, [["10", "1"]]), ttlMs);
+      await store.apply(full("spear2", "b", 1, [["10", "2"]]), ttlMs);
+      assert.deepEqual(await group(store, "10", ...live), ["1", "2"]);
+      await loseData();
+      await assert.rejects(other.usersOfGroup("10", live), { code: "unavailable" });
+      assert.deepEqual(await other.settle(live), ["spear1", "spear2"]);
+      const next = changes({ node: "spear1", session: "a", version: 2 });
+      assert.deepEqual(await store.apply(next, ttlMs), { resync: true });
+      await store.apply(full("spear1", "a", 3, [["10", "1", "3"]]), ttlMs);
+      await assert.rejects(store.counts(live), { code: "unavailable" });
+      await store.apply(full("spear2", "b", 2, [["10", "2"]]), ttlMs);
+      assert.deepEqual(await group(store, "10", ...live), ["1", "2", "3"]);
+      assert.deepEqual(await store.settle(live), []);
+    },
+  },
+  {
+    name: "after any history of reports the answers equal those of a naive model",
+    run: checkHistories,
+  },
 ];

@@ -1,16 +1,26 @@
-/** The state of one process, for a single stat beside its spears. */
+/** The store of one process, for a single stat beside its spears. */
 import { changesOf } from "./changes.ts";
-import type { Ban } from "@gru/spear/contract";
-import type { Load, Report } from "./contract.ts";
+import type { BanRecord } from "@gru/spear/contract";
+import type { Kick, Load, Report } from "./contract.ts";
 import { firstNames } from "./names.ts";
-import type {
-  Found,
-  Listing,
-  LiveNodes,
-  NodeCounts,
-  PageOptions,
-  Sample,
-  StatStore,
+import { RpcError } from "@gru/shared/rpc/contract";
+import {
+  type Applied,
+  type AuditEntry,
+  type Found,
+  type Kicks,
+  kicksKeptMs,
+  kicksPerPage,
+  kicksUncountedMs,
+  type Listing,
+  type LiveNodes,
+  type NewBan,
+  type NodeCounts,
+  type PageOptions,
+  reportsWaitMs,
+  type Sample,
+  type Samples,
+  type StatStore,
 } from "./store.ts";
 
 interface NodeState {
@@ -24,33 +34,54 @@ interface NodeState {
   expiresAt: number;
 }
 
+/** A full report whose parts have not all arrived. */
+interface Upload {
+  readonly version: number;
+  readonly state: NodeState;
+  /** On the clock of `performance.now()`. */
+  givenUpAt: number;
+}
+
+/** A full report is dropped when its parts are further apart than this. */
+const uploadMs = 60_000;
+/** A claim without a report is forgotten after this time. */
+const claimMs = 60_000;
+
 export class MemoryStore implements StatStore {
   readonly ready = true;
   readonly #nodes = new Map<string, NodeState>();
-  readonly #bans = new Map<string, Ban>();
+  readonly #uploads = new Map<string, Upload>();
+  readonly #claims = new Map<string, { readonly session: string; readonly at: number }>();
+  readonly #bans = new Map<string, BanRecord>();
+  readonly #kicks = new Map<string, number>();
   #samples: Sample[] = [];
+  #audit: AuditEntry[] = [];
+  /** On the clock of `performance.now()`. */
+  readonly #openedAt = performance.now();
+  #settled = false;
 
-  async apply(report: Report, ttlMs: number): Promise<{ resync: boolean }> {
-    const known = this.#nodes.get(report.node);
-    const follows = known?.session === report.session;
+  async settle(live: LiveNodes, waitMs = reportsWaitMs): Promise<string[]> {
+    const waiting = [...live].filter((node) => !this.#nodes.has(node)).sort();
+    this.#settled ||= waiting.length === 0 || performance.now() - this.#openedAt >= waitMs;
+    return this.#settled ? [] : waiting;
+  }
+
+  async apply(report: Report, ttlMs: number): Promise<Applied> {
+    const { node, session, version, more } = report;
+    if (report.claimed && this.#claims.get(node)?.session !== session) {
+      return { resync: true, refused: true };
+    }
+    const known = this.#nodes.get(node);
+    const follows = known?.session === session;
     const expiresAt = performance.now() + ttlMs;
-    if (follows && known.version >= report.version) {
-      if (known.version === report.version) known.expiresAt = expiresAt;
+    if (follows && known.version >= version) {
+      if (known.version === version) known.expiresAt = expiresAt;
       return { resync: false };
     }
     let state = known;
     if (report.full) {
-      state = {
-        session: report.session,
-        users: new Set(),
-        groups: new Map(),
-        version: 0,
-        connections: 0,
-        load: report.load,
-        expiresAt,
-      };
-      this.#nodes.set(report.node, state);
-    } else if (!follows || known.version !== report.version - 1) {
+      state = this.#upload(report)?.state;
+    } else if (!follows || known.version !== version - 1) {
       return { resync: true };
     }
     if (state === undefined) return { resync: true };
@@ -62,11 +93,40 @@ export class MemoryStore implements StatStore {
       for (const userId of joined) members.add(userId);
       if (groupId !== undefined && members.size === 0) state.groups.delete(groupId);
     }
-    state.version = report.version;
+    if (more) {
+      if (follows) known.expiresAt = expiresAt;
+      return { resync: false };
+    }
+    this.#uploads.delete(node);
+    this.#nodes.set(node, state);
+    state.version = version;
     state.connections = report.connections;
     state.load = report.load;
     state.expiresAt = expiresAt;
     return { resync: false };
+  }
+
+  /** Where the parts of this full report are collected; undefined: its first part is not known. */
+  #upload({ node, session, version, load, part = 0 }: Report): Upload | undefined {
+    const now = performance.now();
+    let upload = this.#uploads.get(node);
+    const isSame = upload?.state.session === session && upload.version === version &&
+      upload.givenUpAt > now;
+    if (!isSame) {
+      if (part > 0) return undefined;
+      const [users, groups] = [new Set<string>(), new Map<string, Set<string>>()];
+      const state = { session, users, groups, version: 0, connections: 0, load, expiresAt: 0 };
+      this.#uploads.set(node, upload = { version, state, givenUpAt: 0 });
+    }
+    if (upload !== undefined) upload.givenUpAt = now + uploadMs;
+    return upload;
+  }
+
+  async claim(node: string, session: string, takeOver: boolean): Promise<boolean> {
+    const holder = this.#claims.get(node)?.session;
+    if (holder !== undefined && holder !== session && !takeOver) return false;
+    this.#claims.set(node, { session, at: performance.now() });
+    return true;
   }
 
   async usersOfGroup(groupId: string, live: LiveNodes): Promise<string[]> {
@@ -120,38 +180,123 @@ export class MemoryStore implements StatStore {
     }));
   }
 
+  async distinct(of: "users" | "groups", live: LiveNodes): Promise<number> {
+    const [first, ...others] = this.#live(live).map(([, state]) => state[of]);
+    if (others.length === 0) return first?.size ?? 0;
+    const names = new Set(first?.keys());
+    for (const more of others) for (const name of more.keys()) names.add(name);
+    return names.size;
+  }
+
   async removeNode(node: string): Promise<void> {
     const state = this.#nodes.get(node);
     if (state !== undefined) state.expiresAt = -Infinity;
   }
 
-  async addSample(sample: Sample, keepFrom: number): Promise<void> {
-    const kept = this.#samples.filter(({ at }) => at >= keepFrom);
-    if (!kept.some(({ at }) => at === sample.at)) kept.push(sample);
-    this.#samples = kept.sort((a, b) => a.at - b.at);
+  async addSample(
+    sample: Omit<Sample, "at">,
+    { stepMs, keepMs }: { readonly stepMs: number; readonly keepMs: number },
+  ): Promise<number> {
+    const now = Date.now();
+    const at = now - now % stepMs;
+    const kept = this.#samples.filter((one) => one.at >= at - keepMs && one.at <= at);
+    if (kept.at(-1)?.at !== at) kept.push({ at, ...sample });
+    this.#samples = kept;
+    return at + stepMs - now;
   }
 
-  async samples(from: number): Promise<Sample[]> {
-    return this.#samples.filter(({ at }) => at >= from);
+  async samples(lastMs: number): Promise<Samples> {
+    const now = Date.now();
+    const samples = this.#samples.filter(({ at }) => at >= now - lastMs && at <= now);
+    return { samples, now };
   }
 
-  async setBan(ban: Ban): Promise<void> {
-    this.#bans.set(`${ban.kind} ${ban.id}`, ban);
+  async audit(
+    entry: Omit<AuditEntry, "at">,
+    { keepMs, most }: { readonly keepMs: number; readonly most: number },
+  ): Promise<void> {
+    const at = Date.now();
+    this.#audit.push({ at, ...entry });
+    this.#audit = this.#audit.filter((one) => one.at >= at - keepMs).slice(-most);
   }
 
-  async liftBan(kind: Ban["kind"], id: string): Promise<boolean> {
-    return this.#bans.delete(`${kind} ${id}`);
+  async audits(limit: number, before = Infinity): Promise<AuditEntry[]> {
+    return this.#audit.filter(({ at }) => at < before).reverse().slice(0, limit);
   }
 
-  async bans(now: number): Promise<Ban[]> {
-    for (const [key, { until }] of this.#bans) if (until <= now) this.#bans.delete(key);
-    return [...this.#bans.values()].sort((a, b) => a.until - b.until);
+  async setBan({ kind, id, reason, banMs }: NewBan): Promise<BanRecord> {
+    const now = Date.now();
+    const known = this.#bans.get(`${kind} ${id}`);
+    const until = now + banMs;
+    const record = {
+      ...{ kind, id, reason, until },
+      version: Math.max(now, (known?.version ?? 0) + 1),
+      keptUntil: Math.max(until, known?.keptUntil ?? 0),
+    };
+    this.#bans.set(`${kind} ${id}`, record);
+    return record;
+  }
+
+  async liftBan(kind: BanRecord["kind"], id: string): Promise<boolean> {
+    const now = Date.now();
+    const known = this.#bans.get(`${kind} ${id}`);
+    if (known === undefined || known.until <= now) return false;
+    const version = Math.max(now, known.version + 1);
+    this.#bans.set(`${kind} ${id}`, { ...known, until: 0, version });
+    return true;
+  }
+
+  async bans(): Promise<{ records: BanRecord[]; now: number }> {
+    const now = Date.now();
+    for (const [key, { keptUntil }] of this.#bans) if (keptUntil <= now) this.#bans.delete(key);
+    return { records: [...this.#bans.values()].sort((a, b) => a.until - b.until), now };
+  }
+
+  async restoreBans(records: readonly BanRecord[]): Promise<void> {
+    const now = Date.now();
+    for (const record of records) {
+      const key = `${record.kind} ${record.id}`;
+      const known = this.#bans.get(key);
+      if (record.keptUntil <= now) continue;
+      const latest = known !== undefined && known.version >= record.version ? known : record;
+      const keptUntil = Math.max(record.keptUntil, known?.keptUntil ?? 0);
+      this.#bans.set(key, { ...latest, keptUntil });
+    }
+  }
+
+  async kick(userId: string): Promise<number> {
+    const at = Math.max(Date.now(), this.#kicks.get(userId) ?? 0);
+    this.#kicks.set(userId, at);
+    return at;
+  }
+
+  async kicks(since: number): Promise<Kicks> {
+    const now = Date.now();
+    for (const [userId, at] of this.#kicks) if (at < now - kicksKeptMs) this.#kicks.delete(userId);
+    const all = [...this.#kicks].sort(([, a], [, b]) => a - b);
+    const found = all.filter(([, at]) => at >= since).map(([userId, at]) => ({ userId, at }));
+    const kicks = found.slice(0, kicksPerPage);
+    const from = now - kicksKeptMs + kicksUncountedMs;
+    const count = all.filter(([, at]) => at >= from).length;
+    return { kicks, now, more: kicks.length < found.length, count, from };
+  }
+
+  async restoreKicks(kicks: readonly Kick[]): Promise<void> {
+    for (const { userId, at } of kicks) {
+      this.#kicks.set(userId, Math.max(at, this.#kicks.get(userId) ?? 0));
+    }
   }
 
   async sweep(): Promise<{ more: boolean }> {
     const now = performance.now();
     for (const [node, { expiresAt }] of this.#nodes) {
       if (expiresAt <= now) this.#nodes.delete(node);
+    }
+    for (const [node, { givenUpAt }] of this.#uploads) {
+      if (givenUpAt <= now) this.#uploads.delete(node);
+    }
+    for (const [node, { at }] of this.#claims) {
+      if (!this.#nodes.has(node) && at + claimMs <= now) this.#claims.delete(node);
     }
     return { more: false };
   }
@@ -164,6 +309,9 @@ export class MemoryStore implements StatStore {
     const now = performance.now();
     return [...live].sort().flatMap((node) => {
       const state = this.#nodes.get(node);
+      if (state === undefined && !this.#settled) {
+        throw new RpcError("unavailable", `${node} has not reported since this stat was started`);
+      }
       return state !== undefined && state.expiresAt > now ? [[node, state]] : [];
     });
   }

@@ -1,185 +1,180 @@
 /**
  * The state in Redis, shared by any number of stats.
  *
- * Keys, `<place>` being `<random>:<node>`, a new one for every full report:
- * - `gru_stat_node:<node>` hash: session, version, place, connections, load
+ * Keys, `<place>` being `<hash>:<node>`, another one for every full report:
+ * - `gru_stat_node:<node>` hash: session, version, place, connections, load, era,
+ *   holder (the session that has claimed the node)
  * - `user_count:<node>` string: distinct users; expires with the node's time to live, and the node with it
  * - `gru_stat:<place>_<groupId>` the users of a group
  * - `gru_stat_groups:<place>` the groups that have such a key
  * - `gru_stat_users:<place>` the users of the node
  * - `gru_stat_nodes` sorted set: node → when it expires; `gru_stat_garbage` sorted set: place → when to sweep it
- * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` hash: `user 5` → ban
+ * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` hash: `user 5` → ban (`banRecordSchema`)
+ * - `gru_stat_audit` sorted set: entry of the audit log → its moment
+ * - `gru_stat_kicks` sorted set: user → when the user was kicked last, on Redis's clock
+ * - `gru_stat_era` hash: since when nothing can have been lost, see `lua/era.lua`
+ *
+ * On Redis Cluster every `<node>` is `{gru_stat}<node>`, and the names without one end in `{gru_stat}`: all keys are in one slot,
+ * because scripts find the place in the node's hash, and so use keys that they do not declare.
  *
  * The three kinds of names are sorted sets with no scores, which Redis keeps in the order of the names: a page of them is
  * found without going through those before it.
  *
  * Gru kept a group under `gru_stat:<node>_<groupId>`. The place stands for the node here so that a large full
- * report can come in pieces and then be switched to in one step. Scripts find the place in the node's hash, thus
- * use keys that they do not declare: right for one Redis with replicas, not for Redis Cluster.
+ * report can come in pieces and then be switched to in one step.
  */
-import { Buffer } from "node:buffer";
-import { Redis } from "ioredis";
 import { RpcError } from "@gru/shared/rpc/contract";
-import type { Logger } from "@gru/shared/log";
-import { type Change, changesOf } from "./changes.ts";
-import type { Ban } from "@gru/spear/contract";
-import type { Report } from "./contract.ts";
+import type { BanRecord } from "@gru/spear/contract";
+import { changesOf } from "./changes.ts";
+import type { Kick, Report } from "./contract.ts";
 import { compareNames } from "./names.ts";
-import type {
-  Found,
-  Listing,
-  LiveNodes,
-  NodeCounts,
-  PageOptions,
-  Sample,
-  StatStore,
+import { lexRange, piecesOf, placeOf, recordOf, whom } from "./redis_args.ts";
+import { RedisCalls, type RedisCallsOptions } from "./redis_calls.ts";
+import {
+  type Applied,
+  type AuditEntry,
+  type Found,
+  type Kicks,
+  kicksKeptMs,
+  kicksPerPage,
+  kicksUncountedMs,
+  type Listing,
+  type LiveNodes,
+  type NewBan,
+  type NodeCounts,
+  type PageOptions,
+  reportsWaitMs,
+  type Sample,
+  type Samples,
+  type StatStore,
 } from "./store.ts";
-import bansScript from "./lua/bans.lua" with { type: "text" };
-import countsScript from "./lua/counts.lua" with { type: "text" };
-import nodesOfGroupScript from "./lua/nodes_of_group.lua" with { type: "text" };
-import nodesOfUserScript from "./lua/nodes_of_user.lua" with { type: "text" };
-import pageScript from "./lua/page.lua" with { type: "text" };
-import reportScript from "./lua/report.lua" with { type: "text" };
-import sampleScript from "./lua/sample.lua" with { type: "text" };
-import sweepScript from "./lua/sweep.lua" with { type: "text" };
-import usersOfGroupScript from "./lua/users_of_group.lua" with { type: "text" };
 
-export interface RedisStoreOptions {
-  /** `redis://[user@]host:port[/db]` */
-  readonly url: string;
-  readonly password?: string;
-  readonly log: Logger;
+export interface RedisStoreOptions extends Omit<RedisCallsOptions, "node" | "timeoutMs"> {
+  /** Names this stat to people who look at Redis. Default `stat`. */
+  readonly node?: string;
   /** The most that any call to Redis takes. Default 2000. */
   readonly timeoutMs?: number;
   /** Names that one script adds, removes or unites at most, so that none holds Redis up. Default 1000. */
   readonly pieceSize?: number;
 }
 
-/** A full report that has not come whole after this time is given up. */
+/** A full report whose next piece does not come within this time is given up. */
 const uploadMs = 60_000;
+/** A claim without a report is forgotten after this time. */
+const claimMs = 60_000;
 
-interface Scripts {
-  gruReport(...args: (string | number)[]): Promise<"done" | "more" | "resync" | "lost">;
-  gruUsersOfGroup(...args: (string | number)[]): Promise<[whole: 0 | 1, found: string[]]>;
-  gruNodesOfUser(...args: (string | number)[]): Promise<number[]>;
-  gruCounts(...args: (string | number)[]): Promise<[number, number, number, number, string][]>;
-  gruPage(
-    ...args: (string | number | Buffer)[]
-  ): Promise<[n: number, names: (string | number)[]][]>;
-  gruNodesOfGroup(...args: (string | number)[]): Promise<[n: number, users: number][]>;
-  gruBans(...args: (string | number)[]): Promise<string[]>;
-  gruSample(...args: (string | number)[]): Promise<1>;
-  gruSweep(...args: (string | number)[]): Promise<0 | 1>;
-}
-
-/** @throws RpcError `unavailable` when Redis does not answer in time. */
+/** @throws {RpcError} `unavailable` when Redis cannot be used in time. */
 export async function openRedisStore(options: RedisStoreOptions): Promise<StatStore> {
-  const { url, password, log, timeoutMs = 2000, pieceSize = 1000 } = options;
-  const redis = new Redis(url, {
-    ...(password === undefined ? {} : { password }),
-    lazyConnect: true,
-    connectTimeout: timeoutMs,
-    commandTimeout: timeoutMs,
-    // A frozen server or a host that vanished keeps the connection open: give it up and connect anew.
-    socketTimeout: timeoutMs,
-    // A command fails while Redis is away, and is never sent later: the caller knows best what to do then.
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    retryStrategy: (attempt) => Math.min(50 * attempt, 500),
-    scripts: {
-      gruReport: { lua: reportScript, numberOfKeys: 4 },
-      gruUsersOfGroup: { lua: usersOfGroupScript },
-      gruNodesOfUser: { lua: nodesOfUserScript },
-      gruCounts: { lua: countsScript },
-      gruPage: { lua: pageScript },
-      gruNodesOfGroup: { lua: nodesOfGroupScript },
-      gruBans: { lua: bansScript, numberOfKeys: 1 },
-      gruSample: { lua: sampleScript, numberOfKeys: 1 },
-      gruSweep: { lua: sweepScript, numberOfKeys: 2 },
-    },
-  }) as Redis & Scripts;
-  logState(redis, log);
-  let reason: unknown;
-  redis.on("error", (error) => reason = error);
+  const { timeoutMs = 2000, pieceSize = 1000, node = "stat", ...others } = options;
+  const calls = new RedisCalls({ ...others, node, timeoutMs });
   try {
-    await redis.connect();
+    await calls.opened();
   } catch (error) {
-    redis.disconnect();
-    throw unavailable(`connect to ${new URL(url).host}`, reason ?? error);
+    await calls[Symbol.asyncDispose]();
+    throw error;
   }
-  return new RedisStore(redis, pieceSize, timeoutMs);
+  return new RedisStore(calls, pieceSize, timeoutMs);
 }
 
 class RedisStore implements StatStore {
-  readonly #redis: Redis & Scripts;
+  readonly #calls: RedisCalls;
   readonly #pieceSize: number;
   /** How long what a full report replaced is kept: no read takes longer from finding a place to the end. */
   readonly #replacedMs: number;
+  readonly #nodes: string;
+  readonly #garbage: string;
+  readonly #samples: string;
+  readonly #audit: string;
+  readonly #bans: string;
+  readonly #kicks: string;
 
-  constructor(redis: Redis & Scripts, pieceSize: number, timeoutMs: number) {
-    this.#redis = redis;
+  constructor(calls: RedisCalls, pieceSize: number, timeoutMs: number) {
+    this.#calls = calls;
     this.#pieceSize = pieceSize;
     this.#replacedMs = 2 * timeoutMs;
+    const { tag } = calls;
+    this.#nodes = `gru_stat_nodes${tag}`;
+    this.#garbage = `gru_stat_garbage${tag}`;
+    this.#samples = `gru_stat_samples${tag}`;
+    this.#audit = `gru_stat_audit${tag}`;
+    this.#bans = `gru_stat_bans${tag}`;
+    this.#kicks = `gru_stat_kicks${tag}`;
   }
 
   get ready(): boolean {
-    return this.#redis.status === "ready";
+    return this.#calls.ready;
   }
 
-  async apply(report: Report, ttlMs: number): Promise<{ resync: boolean }> {
-    const { node, session, version, connections, load } = report;
+  async settle(live: LiveNodes, waitMs = reportsWaitMs): Promise<string[]> {
+    const { nodes, keys } = this.#keysOf(live);
+    const action = "see whether all nodes have reported";
+    const waiting = await this.#calls.call<number[]>(action, "settle", keys, [waitMs]);
+    return waiting.map((n) => nodes[n - 1] ?? "");
+  }
+
+  async apply(report: Report, ttlMs: number, signal?: AbortSignal): Promise<Applied> {
+    const { session, version, connections, load, part = 0, more = false } = report;
+    const node = this.#nameOf(report.node);
     const pieces = piecesOf(changesOf(report), this.#pieceSize);
-    const place = report.full ? `${randomName()}:${node}` : "";
+    const place = report.full ? placeOf(report, node) : "";
     for (const [i, piece] of pieces.entries()) {
-      const first = i === 0 ? 1 : 0;
-      const last = i === pieces.length - 1 ? 1 : 0;
-      const answer = await reach("take a report in", () =>
-        this.#redis.gruReport(
-          ...[nodeKey(node), "gru_stat_nodes", countKey(node), "gru_stat_garbage"],
+      const first = part === 0 && i === 0 ? 1 : 0;
+      const last = !more && i === pieces.length - 1 ? 1 : 0;
+      if (signal?.aborted) throw new RpcError("cancelled", "the caller of a report is gone");
+      const answer = await this.#calls.call<"done" | "more" | "resync" | "refused">(
+        "take a report in",
+        "report",
+        [nodeKey(node), this.#nodes, countKey(node), this.#garbage],
+        [
           ...[node, session, version, connections, ttlMs, place, first, last, uploadMs],
-          ...[this.#replacedMs, JSON.stringify(load)],
+          ...[this.#replacedMs, JSON.stringify(load), report.claimed ? 1 : 0],
           ...piece,
-        ));
-      if (answer === "lost") {
-        throw new RpcError("unavailable", `Redis lost the beginning of a full report of ${node}`);
-      }
+        ],
+      );
+      if (answer === "refused") return { resync: true, refused: true };
       if (answer !== "more") return { resync: answer === "resync" };
     }
     return { resync: false };
   }
 
+  async claim(name: string, session: string, takeOver: boolean): Promise<boolean> {
+    const node = this.#nameOf(name);
+    const claimed = await this.#calls.call(
+      ...["claim a node", "claim", [nodeKey(node), this.#nodes]] as const,
+      [node, session, takeOver ? 1 : 0, claimMs],
+    );
+    return claimed === 1;
+  }
+
   async usersOfGroup(groupId: string, live: LiveNodes): Promise<string[]> {
-    const { keys } = keysOf(live);
-    return await reach("read a group", async () => {
-      const [whole, found] = await this.#redis.gruUsersOfGroup(
-        ...[keys.length, ...keys, groupId, this.#pieceSize],
-      );
-      if (whole === 1) return found;
-      // A large union would hold Redis up; single sets are read fast.
-      const sets = await Promise.all(found.map((key) => this.#redis.zrange(key, "0", "-1")));
-      return [...new Set(sets.flat())];
-    });
+    const { keys } = this.#keysOf(live);
+    const [whole, found, era = ""] = await this.#calls.call<[0 | 1, string[], string?]>(
+      ...["read a group", "usersOfGroup", keys] as const,
+      [groupId, this.#pieceSize],
+    );
+    if (whole === 1) return found;
+    // A large union would hold Redis up; single sets are read fast.
+    const sets = await Promise.all(
+      found.map((key) => this.#calls.call<string[]>("read a group", "setOfGroup", [key], [era])),
+    );
+    return [...new Set(sets.flat())];
   }
 
   async nodesOfUser(userId: string, live: LiveNodes): Promise<string[]> {
-    const { nodes, keys } = keysOf(live);
-    const found = await reach(
-      "find a user",
-      () => this.#redis.gruNodesOfUser(keys.length, ...keys, userId),
-    );
+    const { nodes, keys } = this.#keysOf(live);
+    const found = await this.#calls.call<number[]>("find a user", "nodesOfUser", keys, [userId]);
     return found.map((n) => nodes[n - 1] ?? "");
   }
 
   async page(listing: Listing, live: LiveNodes, options: PageOptions): Promise<Found[]> {
-    const { nodes, keys } = keysOf(live);
-    const ofGroup = listing.of === "users of a group";
-    const pages = await reach("read a page", () =>
-      this.#redis.gruPage(
-        ...[keys.length, ...keys, ofGroup ? "group" : listing.of, ofGroup ? listing.groupId : ""],
-        ...lexRange(options),
-        options.limit,
-      ));
+    const { nodes, keys } = this.#keysOf(live);
+    const [of, groupId] = listing.of === "users of a group"
+      ? ["group", listing.groupId]
+      : [listing.of, ""];
+    const pages = await this.#calls.call<[n: number, names: (string | number)[]][]>(
+      ...["read a page", "page", keys] as const,
+      [of, groupId, ...lexRange(options), options.limit],
+    );
     const found = new Map<string, { node: string; users: number }[]>();
     for (const [n, names] of pages) {
       const step = listing.of === "groups" ? 2 : 1;
@@ -194,154 +189,155 @@ class RedisStore implements StatStore {
   }
 
   async nodesOfGroup(groupId: string, live: LiveNodes): Promise<{ node: string; users: number }[]> {
-    const { nodes, keys } = keysOf(live);
-    const found = await reach(
-      "find a group",
-      () => this.#redis.gruNodesOfGroup(keys.length, ...keys, groupId),
+    const { nodes, keys } = this.#keysOf(live);
+    const found = await this.#calls.call<[n: number, users: number][]>(
+      ...["find a group", "nodesOfGroup", keys, [groupId]] as const,
     );
     return found.map(([n, users]) => ({ node: nodes[n - 1] ?? "", users }));
   }
 
   async counts(live: LiveNodes): Promise<NodeCounts[]> {
-    const { nodes, keys } = keysOf(live);
-    const found = await reach("count", () => this.#redis.gruCounts(keys.length, ...keys));
+    const { nodes, keys } = this.#keysOf(live);
+    const found = await this.#calls.call<[number, number, number, number, string][]>(
+      ...["count", "counts", keys, []] as const,
+    );
     return found.map(([n, connections, users, groups, load]) => (
       { node: nodes[n - 1] ?? "", connections, users, groups, load: JSON.parse(load) }
     ));
   }
 
-  async removeNode(node: string): Promise<void> {
-    await reach("remove a node", async () => {
-      await this.#redis.zadd("gru_stat_nodes", "XX", 0, node);
-      await this.#redis.del(countKey(node));
+  async distinct(of: "users" | "groups", live: LiveNodes): Promise<number> {
+    const { keys } = this.#keysOf(live);
+    let total = 0;
+    for (let after: string | undefined = "-"; after !== undefined;) {
+      const [count, last]: [number, string?] = await this.#calls.call<[number, string?]>(
+        ...["count", "distinct", keys, [of, after, this.#pieceSize]] as const,
+      );
+      total += count;
+      after = last === undefined ? undefined : `(${last}`;
+    }
+    return total;
+  }
+
+  async removeNode(name: string): Promise<void> {
+    const node = this.#nameOf(name);
+    await this.#calls.call(
+      ...["remove a node", "removeNode", [countKey(node), this.#nodes], [node]] as const,
+    );
+  }
+
+  async addSample(
+    sample: Omit<Sample, "at">,
+    { stepMs, keepMs }: { readonly stepMs: number; readonly keepMs: number },
+  ): Promise<number> {
+    const args = [JSON.stringify(sample), stepMs, keepMs];
+    return await this.#calls.call<number>("keep a sample", "sample", [this.#samples], args);
+  }
+
+  async samples(lastMs: number): Promise<Samples> {
+    const [now, found] = await this.#calls.call<[number, string[]]>(
+      ...["read samples", "samples", [this.#samples], [lastMs]] as const,
+    );
+    return { samples: found.map((text) => JSON.parse(text)), now };
+  }
+
+  async audit(
+    entry: Omit<AuditEntry, "at">,
+    { keepMs, most }: { readonly keepMs: number; readonly most: number },
+  ): Promise<void> {
+    // Two entries of one millisecond may be the same otherwise, and a set holds each once.
+    const text = JSON.stringify({ ...entry, nonce: crypto.randomUUID().slice(0, 8) });
+    await this.#calls.call("keep an entry of the audit log", "audit", [this.#audit], [
+      ...[text, keepMs, most],
+    ]);
+  }
+
+  async audits(limit: number, before?: number): Promise<AuditEntry[]> {
+    const found = await this.#calls.call<string[]>(
+      ...["read the audit log", "audits", [this.#audit], [before ?? "", limit]] as const,
+    );
+    return found.map((text) => {
+      const { nonce: _, ...entry } = JSON.parse(text);
+      return entry;
     });
   }
 
-  async addSample(sample: Sample, keepFrom: number): Promise<void> {
-    const text = JSON.stringify(sample);
-    await reach(
-      "keep a sample",
-      () => this.#redis.gruSample("gru_stat_samples", sample.at, text, keepFrom),
-    );
+  async setBan({ kind, id, reason, banMs }: NewBan): Promise<BanRecord> {
+    const args = [whom({ kind, id }), kind, id, reason, banMs];
+    return recordOf(await this.#calls.call<string>("keep a ban", "ban", [this.#bans], args));
   }
 
-  async samples(from: number): Promise<Sample[]> {
-    const found = await reach(
-      "read samples",
-      () => this.#redis.zrangebyscore("gru_stat_samples", from, "+inf"),
-    );
-    return found.map((text) => JSON.parse(text));
+  async liftBan(kind: BanRecord["kind"], id: string): Promise<boolean> {
+    const args = [whom({ kind, id }), kind, id, "", ""];
+    return await this.#calls.call("lift a ban", "ban", [this.#bans], args) !== null;
   }
 
-  async setBan(ban: Ban): Promise<void> {
-    await reach(
-      "keep a ban",
-      () => this.#redis.hset("gru_stat_bans", `${ban.kind} ${ban.id}`, JSON.stringify(ban)),
+  async bans(): Promise<{ records: BanRecord[]; now: number }> {
+    const [now, found] = await this.#calls.call<[number, string[]]>(
+      ...["read bans", "bans", [this.#bans], []] as const,
     );
+    return { records: found.map(recordOf).sort((a, b) => a.until - b.until), now };
   }
 
-  async liftBan(kind: Ban["kind"], id: string): Promise<boolean> {
-    const lifted = await reach(
-      "lift a ban",
-      () => this.#redis.hdel("gru_stat_bans", `${kind} ${id}`),
-    );
-    return lifted === 1;
+  async restoreBans(records: readonly BanRecord[]): Promise<void> {
+    for (let at = 0; at < records.length; at += this.#pieceSize) {
+      const piece = records.slice(at, at + this.#pieceSize);
+      const args = piece.flatMap((record) => [whom(record), JSON.stringify(record)]);
+      await this.#calls.call("bring bans back", "restoreBans", [this.#bans], args);
+    }
   }
 
-  async bans(now: number): Promise<Ban[]> {
-    const holding = await reach("read bans", () => this.#redis.gruBans("gru_stat_bans", now));
-    return holding.map((text): Ban => JSON.parse(text)).sort((a, b) => a.until - b.until);
+  async kick(userId: string): Promise<number> {
+    const args = [userId, kicksKeptMs];
+    return await this.#calls.call<number>("keep a kick", "kick", [this.#kicks], args);
+  }
+
+  async kicks(since: number): Promise<Kicks> {
+    const countedMs = kicksKeptMs - kicksUncountedMs;
+    const [now, from, count, found] = await this.#calls.call<[number, number, number, string[]]>(
+      ...["read kicks", "kicks", [this.#kicks], [since, kicksPerPage + 1, countedMs]] as const,
+    );
+    const kicks = found.slice(0, 2 * kicksPerPage).flatMap((userId, i) =>
+      i % 2 === 0 ? [{ userId, at: Number(found[i + 1]) }] : []
+    );
+    return { kicks, now, more: found.length > 2 * kicksPerPage, count, from };
+  }
+
+  async restoreKicks(kicks: readonly Kick[]): Promise<void> {
+    for (let at = 0; at < kicks.length; at += this.#pieceSize) {
+      const args = kicks.slice(at, at + this.#pieceSize).flatMap(({ userId, at }) => [at, userId]);
+      await this.#calls.call("bring kicks back", "restoreKicks", [this.#kicks], args);
+    }
   }
 
   async sweep(): Promise<{ more: boolean }> {
-    const more = await reach(
-      "sweep",
-      () => this.#redis.gruSweep("gru_stat_nodes", "gru_stat_garbage", this.#pieceSize),
+    const more = await this.#calls.call(
+      ...["sweep", "sweep", [this.#nodes, this.#garbage], [this.#pieceSize]] as const,
     );
     return { more: more === 1 };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { status } = this.#redis;
-    const ended = new Promise((resolve) => this.#redis.once("end", resolve));
-    this.#redis.disconnect();
-    // Without a connection there is none to wait for, and no event that says so.
-    if (status !== "reconnecting" && status !== "end") await ended;
+    await this.#calls[Symbol.asyncDispose]();
+  }
+
+  /** As it stands in keys. */
+  #nameOf(node: string): string {
+    return `${this.#calls.tag}${node}`;
+  }
+
+  /** For the scripts that read: of each node its hash and its user count. */
+  #keysOf(live: LiveNodes): { nodes: string[]; keys: string[] } {
+    const nodes = [...live].sort();
+    const names = nodes.map((node) => this.#nameOf(node));
+    return { nodes, keys: names.flatMap((name) => [nodeKey(name), countKey(name)]) };
   }
 }
 
-/** Script arguments for all changes, in at least one piece, none with more than `size` names by much. */
-function piecesOf(changes: readonly Change[], size: number): string[][] {
-  let piece: string[] = [];
-  const pieces = [piece];
-  let names = 0;
-  for (const { groupId = "", joined, left } of changes) {
-    for (const [verb, users] of [["leave", [...left]], ["join", [...joined]]] as const) {
-      for (let at = 0; at < users.length; at += size) {
-        const part = users.slice(at, at + size);
-        if (names > 0 && names + part.length > size) {
-          pieces.push(piece = []);
-          names = 0;
-        }
-        piece.push(verb, groupId, `${part.length}`, ...part);
-        names += part.length;
-      }
-    }
-  }
-  return pieces;
+function nodeKey(name: string): string {
+  return `gru_stat_node:${name}`;
 }
 
-/** For the scripts that read: of each node its hash and its user count. */
-function keysOf(live: LiveNodes): { nodes: string[]; keys: string[] } {
-  const nodes = [...live].sort();
-  return { nodes, keys: nodes.flatMap((node) => [nodeKey(node), countKey(node)]) };
-}
-
-/** The lowest and the highest name, as Redis takes them. Names are UTF-8, in which there is no byte 255. */
-function lexRange({ prefix, after }: PageOptions): [string | Buffer, string | Buffer] {
-  const low = after === "" || compareNames(after, prefix) < 0 ? `[${prefix}` : `(${after}`;
-  return [low, prefix === "" ? "+" : Buffer.concat([Buffer.from(`(${prefix}`), Buffer.of(255)])];
-}
-
-function nodeKey(node: string): string {
-  return `gru_stat_node:${node}`;
-}
-
-function countKey(node: string): string {
-  return `user_count:${node}`;
-}
-
-/** No two full reports ever share one, also after Redis lost its data. */
-function randomName(): string {
-  const [random = 0n] = crypto.getRandomValues(new BigUint64Array(1));
-  return random.toString(36);
-}
-
-async function reach<T>(action: string, call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    throw unavailable(action, error);
-  }
-}
-
-function unavailable(action: string, cause: unknown): RpcError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new RpcError("unavailable", `Redis: cannot ${action}: ${reason}`, { cause });
-}
-
-/** One line when Redis goes and one when it comes back, however often connecting fails between. */
-function logState(redis: Redis, log: Logger): void {
-  let away = false;
-  let reason = "connection closed";
-  redis.on("error", (error: Error) => reason = error.message);
-  redis.on("reconnecting", () => {
-    if (!away) log.warning("Redis is away: {reason}", { reason });
-    away = true;
-  });
-  redis.on("ready", () => {
-    if (away) log.info("Redis is back");
-    away = false;
-    reason = "connection closed";
-  });
+function countKey(name: string): string {
+  return `user_count:${name}`;
 }

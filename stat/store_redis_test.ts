@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { Redis } from "ioredis";
 import { logger } from "@gru/shared/log";
 import { RpcError } from "@gru/shared/rpc/contract";
-import { serverTest, waitFor } from "@gru/shared/testing";
-import { type RedisServer, startRedis } from "@gru/shared/testing_redis";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
+import { type RedisServer, startRedis, withRedis } from "@gru/shared/testing/redis";
+import { RedisClusterServers, SentinelServers } from "@gru/shared/testing/redis_servers";
 import type { Report } from "./contract.ts";
 import { storeCases } from "./store_conformance.ts";
 import type { StatStore } from "./store.ts";
 import { openRedisStore } from "./store_redis.ts";
-import reportScript from "./lua/report.lua" with { type: "text" };
+import { scriptTexts } from "./redis_calls.ts";
 
 const log = logger("stat");
 const ttlMs = 600_000;
@@ -44,6 +45,18 @@ async function connect(server: RedisServer): Promise<Redis & AsyncDisposable> {
   });
 }
 
+/** Two stats over the same data; small pieces, so that ordinary reports take several. */
+async function openTwo(url: string, loseData: () => Promise<void>) {
+  await using stack = new AsyncDisposableStack();
+  const store = stack.use(await openRedisStore({ url, log, pieceSize: 3 }));
+  const other = stack.use(await openRedisStore({ url, log }));
+  const owned = stack.move();
+  return {
+    open: async () => ({ store, other, loseData, [Symbol.asyncDispose]: loseData }),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
 for (const { name, run } of storeCases) {
   serverTest({
     name: `RedisStore: ${name}`,
@@ -51,14 +64,86 @@ for (const { name, run } of storeCases) {
     fn: async () => {
       await using server = await startRedis();
       await using redis = await connect(server);
-      // Small pieces, so that ordinary reports take several.
-      await using store = await openRedisStore({ url: server.url, log, pieceSize: 3 });
-      await using other = await openRedisStore({ url: server.url, log });
-      const loseData = async () => void await redis.flushall();
-      await run(async () => ({ store, other, loseData, [Symbol.asyncDispose]: loseData }));
+      await using stores = await openTwo(server.url, async () => void await redis.flushall());
+      await run(stores.open);
     },
   });
 }
+
+serverTest({
+  name: "RedisStore behind Sentinel does all that it does on one server",
+  needs: "redis",
+  fn: async (t) => {
+    await using servers = await SentinelServers.start();
+    await using redis = await connect(servers.primary);
+    await using stores = await openTwo(servers.url, async () => void await redis.flushall());
+    for (const { name, run } of storeCases) await t.step(name, () => run(stores.open));
+  },
+});
+
+serverTest({
+  name: "RedisStore over a Cluster does all that it does on one server, in one slot",
+  needs: "redis",
+  fn: async (t) => {
+    await using servers = await RedisClusterServers.start({ replicas: false });
+    await using stores = await openTwo(servers.url, () => servers.loseData());
+    for (const { name, run } of storeCases) await t.step(name, () => run(stores.open));
+    await using test = await stores.open();
+    await test.store.apply(report(1, ["1", "2"]), ttlMs);
+    const owner = await servers.ownerOf("gru_stat");
+    for (const server of servers.servers) {
+      const keys = await withRedis(server.port, (redis) => redis.keys("*"));
+      assert.equal(keys.length > 0, server === owner);
+      assert.ok(keys.every((key) => key.includes("{gru_stat}")), `${keys}`);
+    }
+  },
+});
+
+serverTest({
+  name: "RedisStore takes bans of a stat that knew no versions, and no samples of a time to come",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis();
+    await using redis = await connect(server);
+    await using store = await openRedisStore({ url: server.url, log });
+    const until = (await store.bans()).now + 600_000;
+    const old = { kind: "user", id: "5", reason: "", until };
+    await redis.hset("gru_stat_bans", "user 5", JSON.stringify(old));
+    const record = { ...old, version: 0, keptUntil: until };
+    assert.deepEqual((await store.bans()).records, [record]);
+    assert.equal(await store.liftBan("user", "5"), true);
+    assert.deepEqual((await store.bans()).records.map((one) => one.until), [0]);
+
+    const ahead = until + 7_200_000;
+    await redis.zadd("gru_stat_samples", ahead, JSON.stringify({ at: ahead, nodes: [] }));
+    assert.deepEqual((await store.samples(3_600_000)).samples, []);
+    await store.addSample({ nodes: [] }, { stepMs: 1000, keepMs: 3_600_000 });
+    assert.equal(await redis.zcard("gru_stat_samples"), 1);
+  },
+});
+
+serverTest({
+  name: "RedisStore reads nodes that have reported to a stat of before there were eras",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis();
+    await using redis = await connect(server);
+    await using store = await openRedisStore({ url: server.url, log });
+    await store.apply(report(1, ["1"]), ttlMs);
+    await redis.del("gru_stat_era");
+    assert.ok(await isUnavailable(store), "what was reported in another era proves nothing");
+    await redis.hdel("gru_stat_node:spear1", "era");
+    assert.deepEqual(await store.usersOfGroup("g1", live), ["1"]);
+    assert.deepEqual(await store.settle(live), []);
+    // Such a stat changes the rest of the node and leaves the era as it is.
+    await store.apply(report(2, ["1"]), ttlMs);
+    await redis.hset("gru_stat_node:spear1", { session: "a", version: 3 });
+    assert.deepEqual(await store.usersOfGroup("g1", live), ["1"]);
+    assert.deepEqual(await store.apply({ ...report(4, []), full: false }, ttlMs), {
+      resync: false,
+    });
+  },
+});
 
 serverTest({
   name: "openRedisStore names the server that it cannot reach",
@@ -100,8 +185,8 @@ serverTest({
     await using store = await openRedisStore({ url: server.url, log, pieceSize: 2 });
     await waitFor(async () => {
       while ((await store.sweep()).more);
-      return await redis.dbsize() === 0;
-    }, { what: "an empty database" });
+      return (await redis.keys("*")).join() === "gru_stat_era";
+    }, { what: "a database with nothing but the era" });
   },
 });
 
@@ -112,20 +197,22 @@ serverTest({
     await using server = await startRedis();
     await using redis = await connect(server);
     await using store = await openRedisStore({ url: server.url, log });
+    const run = /run_id:(\w+)/.exec(await redis.info())?.[1] ?? "";
     const piece = (place: string, position: "first" | "last", userId: string) =>
       redis.eval(
-        ...[reportScript, 4, "gru_stat_node:spear1", "gru_stat_nodes", "user_count:spear1"],
-        ...["gru_stat_garbage", "spear1", "a", 2, 1, ttlMs, place],
-        ...[position === "first" ? 1 : 0, position === "last" ? 1 : 0, ttlMs, 0, "{}"],
+        ...[scriptTexts.report, 5, "gru_stat_era", "gru_stat_node:spear1", "gru_stat_nodes"],
+        ...["user_count:spear1", "gru_stat_garbage", run, 3000, "spear1", "a", 2, 1, ttlMs, place],
+        ...[position === "first" ? 1 : 0, position === "last" ? 1 : 0, ttlMs, 0, "{}", 0],
         ...["join", "g", 1, userId, "join", "", 1, userId],
       );
     await store.apply(report(1, ["1"]), ttlMs);
+    assert.deepEqual(await store.settle(live), []);
 
     assert.equal(await piece("given up:spear1", "first", "2"), "more");
     assert.deepEqual(await store.usersOfGroup("g", live), []);
     await redis.zadd("gru_stat_garbage", 0, "given up:spear1");
     while ((await store.sweep()).more);
-    assert.equal(await piece("given up:spear1", "last", "3"), "lost");
+    assert.equal(await piece("given up:spear1", "last", "3"), "resync");
     assert.deepEqual(await redis.keys("*given up*"), []);
 
     assert.equal(await piece("whole:spear1", "first", "2"), "more");
@@ -149,7 +236,9 @@ serverTest({
     await waitFor(() => !store.ready, { what: "the frozen connection to be given up" });
     assert.ok(await isUnavailable(store));
     server.thaw();
-    await waitFor(async () => !await isUnavailable(store), { what: "an answer after the thaw" });
+    await waitFor(() => store.ready, { what: "a connection after the thaw" });
+    // It may have been frozen for so long that reports could not arrive.
+    await waitFor(() => store.apply(report(3, ["1"]), ttlMs).then(() => true, () => false));
     assert.deepEqual(await store.usersOfGroup("g1", live), ["1"]);
 
     const underWay = Promise.allSettled(
@@ -157,14 +246,15 @@ serverTest({
     );
     await server.kill();
     await underWay;
-    await waitFor(() => isUnavailable(store));
-    assert.equal(store.ready, false);
+    await waitFor(() => !store.ready, { what: "the closed connection to be noticed" });
+    assert.ok(await isUnavailable(store));
     await server.start();
-    await waitFor(async () => !await isUnavailable(store), { what: "an answer after the restart" });
-    assert.deepEqual(await store.usersOfGroup("g1", live), []);
-    const next = { ...report(3, []), full: false };
+    await waitFor(() => store.ready, { what: "a connection after the restart" });
+    assert.ok(await isUnavailable(store), "an emptied server does not say that nobody is there");
+    const next = { ...report(4, []), full: false };
     assert.deepEqual(await store.apply(next, ttlMs), { resync: true });
-    await store.apply(report(4, ["1"]), ttlMs);
+    assert.ok(await isUnavailable(store));
+    await store.apply(report(5, ["1"]), ttlMs);
     assert.deepEqual(await store.usersOfGroup("g1", live), ["1"]);
   },
 });

@@ -1,46 +1,52 @@
 /**
- * The ticket office as a handler on Web APIs alone: given its nodes and its token scheme, it runs wherever
- * a `Request` becomes a `Response`.
+ * The ticket service as a handler on Web APIs only. It needs a source of nodes and a token scheme, and runs wherever a
+ * `Request` becomes a `Response`.
  */
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
+import { clientAddress } from "@gru/shared/http/client_address";
 import { KeyedRateLimit } from "@gru/shared/rate_limit";
-import { type BalancedNode, Balancer } from "./balance.ts";
-import { clientAddress } from "./client_address.ts";
-import { type Claims, type Office, TokenError } from "./scheme.ts";
+import { expectedUserId, userIdPattern } from "@gru/spear/identifiers";
+import { type BalancedNode, Balancer, type PassedOver } from "./balance.ts";
+import { clientModuleRoute } from "./client_module.ts";
+import { type Claims, type Issuer, TokenError } from "./scheme.ts";
 
-/** The spear nodes of this moment; the same array while nothing has changed. */
+/** The present spear nodes. Returns the same array while nothing has changed. */
 export type NodeSource = (
-  /** For work that goes on after the answer; a platform may stop what it is not told of. */
+  /** Keeps the platform from stopping work that continues after the response. */
   waitUntil: (work: Promise<unknown>) => void,
 ) => readonly BalancedNode[] | Promise<readonly BalancedNode[]>;
 
 export interface TicketOptions {
   readonly nodes: NodeSource;
-  readonly office: Office;
-  /** Backups that a ticket names when its token2 is bound to nodes; else all. Default 2. */
+  readonly issuer: Issuer;
+  /** How many backups a ticket names when its token2 is bound to nodes; otherwise it names all. Default 2. */
   readonly backups?: number;
   /** See {@linkcode Balancer}. Default 1.04. */
   readonly maxOverMean?: number;
-  /** Web pages that may ask: CORS. Default: all. */
+  /** Origins of the web pages that may ask for tickets (CORS). Default: all. */
   readonly origins?: readonly string[];
-  /** Tickets a second; as many for ten seconds may come at once. Default: any number. */
+  /** Tickets per second. A burst of up to ten seconds' worth is allowed. Default: no limit. */
   readonly limits?: { readonly perUser: number; readonly perAddress: number };
-  /** Proxies of ours between the client and here, see {@linkcode clientAddress}. Default 0. */
+  /** The number of trusted proxies between the client and this program, see {@linkcode clientAddress}. Default 0. */
   readonly trustedHops?: number;
   /** Unix milliseconds. */
   readonly now?: () => number;
   readonly onError?: (error: Error) => void;
+  /** Told of each answer, with its {@linkcode ticketCode} and how many seconds it took. */
+  readonly onAnswer?: (code: number, seconds: number) => void;
+  /** Told of each node that a user did not get though it comes first in the user's order. */
+  readonly onPassedOver?: (why: PassedOver) => void;
 }
 
-/** What the platform tells of a request, as `fetch`'s second argument. */
+/** What the platform passes as `fetch`'s second argument. */
 export interface TicketBindings {
-  /** The address at the other end of the connection. */
+  /** The remote address of the connection. */
   readonly address?: string;
 }
 
-/** The answer's `errorCode`; of `GET` it always travels with HTTP 200, of `POST` in problem details. */
+/** The answer's `errorCode`. `GET` sends it with HTTP 200, `POST` in problem details. */
 export const ticketCode = {
   success: 0,
   noNode: 701,
@@ -56,7 +62,7 @@ interface Question {
   readonly explain: boolean;
 }
 
-/** No ticket: why not. */
+/** The reason why no ticket is issued. */
 class Refusal extends Error {
   readonly errorCode: number;
   readonly retryAfterMs: number | undefined;
@@ -76,7 +82,7 @@ const parameters = ["userId", "userName", "appType", "token1"] as const;
 type Env = { readonly Bindings: TicketBindings };
 
 export function ticketApp(options: TicketOptions): Hono<Env> {
-  const { office, backups = 2, limits, origins = ["*"], now = Date.now } = options;
+  const { issuer, backups = 2, limits, origins = ["*"], now = Date.now } = options;
   const app = new Hono<Env>();
   const nowMs = () => performance.now();
   const balancer = new Balancer({ maxOverMean: options.maxOverMean ?? 1.04, nowMs });
@@ -103,25 +109,26 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
 
   /** @throws {Refusal} */
   async function ticket(context: Context<Env>, { claims, token1, explain }: Question) {
+    requireUserId(claims.userId);
     let grant;
     try {
-      grant = await office.admit(claims, token1);
+      grant = await issuer.admit(claims, token1);
     } catch (error) {
       if (!(error instanceof TokenError)) throw error;
       throw new Refusal(ticketCode.badToken, `token1 is not valid: ${error.message}`);
     }
-    if (grant.userId.trim() === "") {
+    if (grant.userId === "") {
       throw new Refusal(ticketCode.missingParameter, "missing parameter: userId");
     }
-    // Of the user only now: a stranger must not use up the tickets of others.
+    // Counted for the user only after the token was verified: a stranger must not use up another user's tickets.
     take(perUser, grant.userId.slice(0, 64), "user");
     balancer.update(await options.nodes((work) => waitUntil(context, work)));
-    const place = balancer.place(grant.userId);
+    const place = balancer.place(grant.userId, issuer.bindsNodes ? backups : Infinity);
     if (place === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
-    const [own, ...rest] = place.nodes;
-    const others = office.bindsNodes ? rest.slice(0, backups) : rest;
+    for (const { why } of place.passedOver) options.onPassedOver?.(why);
+    const [own, ...others] = place.nodes;
     const names = [own, ...others].map(({ name }) => name);
-    const { token, expiresAt } = await office.issue(grant, token1, names);
+    const { token, expiresAt } = await issuer.issue(grant, token1, names);
     return {
       time: now(),
       addr: own.addr,
@@ -134,6 +141,11 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     };
   }
 
+  function answer(): (code: number) => void {
+    const startedAt = nowMs();
+    return (code) => options.onAnswer?.(code, (nowMs() - startedAt) / 1000);
+  }
+
   app.use(
     "/ticket",
     cors({
@@ -144,23 +156,27 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
       maxAge: 600,
     }),
     async (context, next) => {
-      // A ticket is for one user and one moment. Said beforehand, as a response is made anew for a header that comes later.
+      // A ticket is for one user and one moment. Set before the body, because a later header would rebuild the
+      // response.
       context.header("cache-control", "no-store");
       await next();
     },
   );
 
   app.get("/ticket", async (context) => {
+    const answered = answer();
     try {
       takeForAddress(context);
       const { token1 = "", ...claims } = parametersOf(context);
       const explain = isYes(context.req.query("explain"));
       const data = await ticket(context, { claims, token1, explain });
+      answered(ticketCode.success);
       return context.json({ success: true, errorCode: ticketCode.success, msg: null, data });
     } catch (error) {
-      const told = asRefusal(error);
-      tellWhenAgain(context, told);
-      const { errorCode, message } = told;
+      const refused = asRefusal(error);
+      answered(refused.errorCode);
+      setRetryAfter(context, refused);
+      const { errorCode, message } = refused;
       return context.json({ success: false, errorCode, msg: message, data: null });
     }
   });
@@ -173,6 +189,7 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
         problem(context, 413, ticketCode.missingParameter, `body: more than ${maxBodyBytes} bytes`),
     }),
     async (context) => {
+      const answered = answer();
       try {
         takeForAddress(context);
         const [, token1] = /^bearer +(\S+)$/i.exec(context.req.header("authorization") ?? "") ?? [];
@@ -185,11 +202,18 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
         const body = readBody(await context.req.text());
         const explain = body.explain || isYes(context.req.query("explain"));
         const data = await ticket(context, { ...body, token1, explain });
+        answered(ticketCode.success);
         return context.json({ success: true, errorCode: ticketCode.success, msg: null, data });
       } catch (error) {
-        const told = asRefusal(error);
-        tellWhenAgain(context, told);
-        return problem(context, statuses[told.errorCode] ?? 500, told.errorCode, told.message);
+        const refused = asRefusal(error);
+        answered(refused.errorCode);
+        setRetryAfter(context, refused);
+        return problem(
+          context,
+          statuses[refused.errorCode] ?? 500,
+          refused.errorCode,
+          refused.message,
+        );
       }
     },
   );
@@ -204,6 +228,7 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     context.header("allow", "GET, HEAD, POST, OPTIONS");
     return context.text("method not allowed: use GET or POST\n", 405);
   });
+  app.route("/", clientModuleRoute());
   app.get("/", (context) => context.text("Welcome to Gru: ask for a ticket at /ticket\n"));
   app.notFound((context) => context.text("not found\n", 404));
   app.onError((error, context) => {
@@ -222,11 +247,25 @@ function parametersOf(context: Context): { readonly [P in typeof parameters[numb
   return Object.fromEntries(values) as { [P in typeof parameters[number]]: string };
 }
 
+/**
+ * A ticket for such an id is useless, because spear rejects it. Code 710, like a blank parameter: the request is wrong,
+ * and a new token does not help.
+ * @throws {Refusal}
+ */
+function requireUserId(userId: string | undefined): void {
+  if (userId === undefined || userId === "" || userIdPattern.test(userId)) return;
+  const given = JSON.stringify(userId.slice(0, 80));
+  throw new Refusal(
+    ticketCode.missingParameter,
+    `parameter userId: expected ${expectedUserId}, got ${given}`,
+  );
+}
+
 function isYes(value: string | undefined): boolean {
   return value !== undefined && !["", "0", "false"].includes(value);
 }
 
-/** May be empty: token1 says who it is. */
+/** The body may be empty, because token1 names the user. */
 function readBody(text: string): { readonly claims: Partial<Claims>; readonly explain: boolean } {
   if (text.trim() === "") return { claims: {}, explain: false };
   let body: unknown;
@@ -268,7 +307,7 @@ const titles = {
   503: "Service Unavailable",
 } as const;
 
-/** RFC 9457, with the `errorCode` that `GET` would give; the types have no documents behind them. */
+/** Problem details (RFC 9457) with the `errorCode` that `GET` would send. Their types have no documents. */
 function problem(
   context: Context,
   status: keyof typeof titles,
@@ -282,13 +321,13 @@ function problem(
   return context.body(JSON.stringify(body), status, { "content-type": "application/problem+json" });
 }
 
-function tellWhenAgain(context: Context, { retryAfterMs }: Refusal): void {
+function setRetryAfter(context: Context, { retryAfterMs }: Refusal): void {
   if (retryAfterMs !== undefined) {
     context.header("retry-after", String(Math.ceil(retryAfterMs / 1000)));
   }
 }
 
-/** Only some platforms have it; on the others work goes on by itself. */
+/** Only some platforms offer it. On the others such work continues by itself. */
 function waitUntil(context: Context, work: Promise<unknown>): void {
   let platform;
   try {

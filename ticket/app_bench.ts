@@ -1,19 +1,19 @@
 /**
- * Tickets a second on one core: with a token checked and one signed, beside the handler without tokens and beside a bare
- * one. Straight into the handler, no sockets; then over HTTP from a process of its own: the bare ones from `Deno.serve`, the tickets from
- * the server that ticket has. `deno task bench:ticket [seconds]`.
+ * Tickets per second on one core, with and without tokens, compared with a bare handler. First the handler is called
+ * directly, without sockets; then over HTTP in a process of its own (the bare handlers on `Deno.serve`, the tickets on
+ * ticket's own server). `deno task bench:ticket [seconds]`.
  */
 import { Hono } from "hono";
 import { SignJWT } from "jose";
-import { servePublic } from "@gru/shared/serve_public";
+import { serveHttp } from "@gru/shared/http/serve";
 import { ticketApp } from "./app.ts";
-import { office, type OfficeConfig } from "./token.ts";
+import { issuer, type IssuerConfig } from "./token.ts";
 
-/** `--serve <candidate> <public key>`: be that server, and print its port. */
+/** `--serve <candidate> <public key>`: run as that server and print its port. */
 const [first = "3", served = "", servedKey] = Deno.args;
 const seconds = Number(first);
 const underWay = 32;
-/** Over HTTP; together they have as many requests under way, one behind the other, so that asking costs next to nothing. */
+/** Over HTTP. The requests of a connection are pipelined, so that the client costs almost nothing. */
 const connections = 4;
 const secret = "business-secret-of-32-characters!";
 const common = { token1: { secret, skewMs: 5000 }, token2Ms: 30_000, rightsMs: 3_600_000 };
@@ -36,8 +36,8 @@ const nodes = Array.from({ length: 10 }, (_, i) => ({
 
 type Handler = (request: Request) => Response | Promise<Response>;
 
-function handlerOf(config: OfficeConfig): Handler {
-  const app = ticketApp({ nodes: () => nodes, office: office(config), backups: 2 });
+function handlerOf(config: IssuerConfig): Handler {
+  const app = ticketApp({ nodes: () => nodes, issuer: issuer(config), backups: 2 });
   return (request) => app.fetch(request);
 }
 
@@ -90,7 +90,10 @@ function urlsOf(origin: string, list: readonly string[]): string[] {
   );
 }
 
-/** Requests a second of so many at once, each of which sends one after the other and says how many have been answered. */
+/**
+ * Requests per second of `atOnce` parallel loops. Each loop sends one batch after the other; `send` returns how many
+ * were answered.
+ */
 async function rate(atOnce: number, send: (i: number) => Promise<number>): Promise<number> {
   let [begun, done] = [0, 0];
   const measure = async (ms: number) => {
@@ -134,7 +137,7 @@ async function table(
   }
 }
 
-/** A connection that asks for many at once and reads no more of the answers than how many there are. */
+/** A connection that pipelines many requests and only counts the answers. */
 class Asker implements Disposable {
   readonly #connection: Deno.TcpConn;
   readonly #buffer = new Uint8Array(65_536);
@@ -151,7 +154,7 @@ class Asker implements Disposable {
     for (let answered = 0; answered < count;) {
       const length = await this.#connection.read(this.#buffer);
       if (length === null) throw new Error("the server closed the connection");
-      // An answer that comes in two pieces is found with the second.
+      // An answer split over two reads is counted with the second one.
       text += decoder.decode(this.#buffer.subarray(0, length));
       if (text.includes('"success":false')) throw new Error("no ticket");
       const pieces = text.split('"success":true');
@@ -210,7 +213,7 @@ if (first === "--serve") {
   const host = "127.0.0.1";
   const port = served.startsWith("a bare")
     ? Deno.serve({ hostname: host, port: 0, onListen: () => {} }, handler).addr.port
-    : (await servePublic({ host, port: 0, handler })).port;
+    : (await serveHttp({ host, port: 0, handler, http2: false })).port;
   // deno-lint-ignore no-console
   console.log(port);
 } else {

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { SignJWT } from "jose";
 import { ticketApp, type TicketOptions } from "./app.ts";
-import { door, office, type OfficeConfig } from "./token.ts";
+import { issuer, type IssuerConfig, verifier } from "./token.ts";
 import { gruToken } from "./token_gru.ts";
 
 const nodes = [1, 2, 3].map((id) => ({ name: `spear${id}`, addr: `http://127.0.0.1:3100${id}` }));
 
-function officeOf(changes: Partial<OfficeConfig>) {
-  return office({
+function issuerOf(changes: Partial<IssuerConfig>) {
+  return issuer({
     scheme: "open",
     token1: { skewMs: 0 },
     token2Ms: 30_000,
@@ -16,12 +16,12 @@ function officeOf(changes: Partial<OfficeConfig>) {
   });
 }
 
-const open = officeOf({});
+const open = issuerOf({});
 
 function ask(path: string, options: Partial<TicketOptions> = {}, init: RequestInit = {}) {
   const app = ticketApp({
     nodes: () => nodes,
-    office: open,
+    issuer: open,
     now: () => 1_700_000_000_000,
     ...options,
   });
@@ -36,7 +36,7 @@ async function answer(path: string, options: Partial<TicketOptions> = {}) {
 
 const query = "/ticket?userId=42&userName=Ann&appType=1&token1=x";
 
-Deno.test("GET /ticket names a node, its token and all others as backups in a stable order", async () => {
+Deno.test("GET /ticket names a node, a token and all other nodes as backups in a stable order", async () => {
   const first = await answer(query);
   assert.deepEqual({ ...first, data: null }, {
     success: true,
@@ -58,9 +58,9 @@ Deno.test("GET /ticket sends a user to the first backup when its own node is gon
   assert.equal(after.data.name, data.backupNodes[0].name);
 });
 
-Deno.test("GET /ticket takes a changed list of nodes at once", async () => {
+Deno.test("GET /ticket uses a changed list of nodes at once", async () => {
   let current: typeof nodes = [];
-  const app = ticketApp({ nodes: () => current, office: open });
+  const app = ticketApp({ nodes: () => current, issuer: open });
   assert.equal((await (await app.request(query)).json()).errorCode, 701);
   current = nodes;
   assert.equal((await (await app.request(query)).json()).errorCode, 0);
@@ -86,17 +86,17 @@ for (const name of ["userId", "userName", "appType", "token1"]) {
   });
 }
 
-Deno.test("GET /ticket answers 711 to a wrong token1 and a usable token2 to the right one", async () => {
-  const gru = officeOf({ scheme: "gru", saltToTicket: "a", saltToSpear: "b" });
-  assert.equal((await answer(query, { office: gru })).errorCode, 711);
+Deno.test("GET /ticket answers 711 to an invalid token1, and a valid token2 to a valid one", async () => {
+  const gru = issuerOf({ scheme: "gru", saltToTicket: "a", saltToSpear: "b" });
+  assert.equal((await answer(query, { issuer: gru })).errorCode, 711);
   const token1 = gruToken("42_Ann_1", "a");
-  const { data } = await answer(query.replace("token1=x", `token1=${token1}`), { office: gru });
+  const { data } = await answer(query.replace("token1=x", `token1=${token1}`), { issuer: gru });
   const claims = { userId: "42", userName: "Ann", appType: "1" };
-  const { check } = door({ scheme: "gru", saltToSpear: "b", skewMs: 0 }, "spear1");
+  const { check } = verifier({ scheme: "gru", saltToSpear: "b", skewMs: 0 }, "spear1");
   assert.equal((await check(claims, token1, data.token)).grant.userId, "42");
 });
 
-Deno.test("GET /ticket answers 701 when no spear is there", async () => {
+Deno.test("GET /ticket answers 701 when no spear is available", async () => {
   assert.equal((await answer(query, { nodes: () => [] })).errorCode, 701);
 });
 
@@ -129,7 +129,7 @@ const secrets = {
   token1: "business-secret-of-32-characters!",
   token2: "our-own-secret-of-32-characters-!",
 };
-const jwt = officeOf({
+const jwt = issuerOf({
   scheme: "jwt",
   token1: { secret: secrets.token1, skewMs: 0 },
   token2Secret: secrets.token2,
@@ -145,16 +145,16 @@ async function post(
   options: Partial<TicketOptions> & { body?: BodyInit; token1?: string; path?: string } = {},
 ) {
   const { body, token1 = await bearer(), path = "/ticket", ...others } = options;
-  return await ask(path, { office: jwt, ...others }, {
+  return await ask(path, { issuer: jwt, ...others }, {
     method: "POST",
     headers: token1 === "" ? {} : { authorization: `Bearer ${token1}` },
     ...(body === undefined ? {} : { body }),
   });
 }
 
-Deno.test("POST /ticket gives the bearer of a token what GET gives, and a reason when asked", async () => {
+Deno.test("POST /ticket answers a bearer token like GET does, with a reason when asked", async () => {
   const token1 = await bearer();
-  const byGet = await answer(query.replace("token1=x", `token1=${token1}`), { office: jwt });
+  const byGet = await answer(query.replace("token1=x", `token1=${token1}`), { issuer: jwt });
   const byPost = await (await post({ token1 })).json();
   for (const { data } of [byGet, byPost]) {
     assert.match(data.token, /^[\w-]+\.[\w-]+\.[\w-]+$/);
@@ -173,14 +173,14 @@ for (
     ["no bearer", { token1: "" }, 401, 711, /Authorization: Bearer/],
     ["a forged token", { token1: "a.b.c" }, 401, 711, /token1 is not valid/],
     ["another user in the body", { body: '{"userId":43}' }, 401, 711, /claim sub/],
-    ["a body that is no JSON", { body: "{" }, 400, 710, /expected JSON/],
+    ["a body that is not JSON", { body: "{" }, 400, 710, /expected JSON/],
     ["a body that is a list", { body: "[]" }, 400, 710, /expected a JSON object/],
     ["an object for a name", { body: '{"userName":{}}' }, 400, 710, /body\.userName/],
     ["a body of megabytes", { body: "x".repeat(5_000_000) }, 413, 710, /4096 bytes/],
     ["deep nesting", { body: "[".repeat(4000) }, 400, 710, /expected JSON/],
     ["no spear", { nodes: () => [] }, 503, 701, /no spear/],
     [
-      "something broken",
+      "an internal failure",
       {
         nodes: () => {
           throw new Error("secret");
@@ -207,15 +207,15 @@ for (
 
 Deno.test("POST /ticket in the scheme open takes the user from the body", async () => {
   const body = JSON.stringify({ userId: 42, userName: "Ann", appType: "1" });
-  const response = await post({ office: open, token1: "any", body });
+  const response = await post({ issuer: open, token1: "any", body });
   assert.deepEqual((await response.json()).data, (await answer(query)).data);
-  assert.equal((await post({ office: open, token1: "any", body: "{}" })).status, 400);
+  assert.equal((await post({ issuer: open, token1: "any", body: "{}" })).status, 400);
 });
 
-Deno.test("/ticket limits tickets per user and per address, and says when to come again", async () => {
+Deno.test("/ticket limits tickets per user and per address, and names the time of the next try", async () => {
   const app = ticketApp({
     nodes: () => nodes,
-    office: open,
+    issuer: open,
     limits: { perUser: 0.2, perAddress: 0.5 },
     trustedHops: 1,
   });
@@ -241,7 +241,7 @@ Deno.test("/ticket limits tickets per user and per address, and says when to com
   assert.ok(problem.headers.has("retry-after"));
 });
 
-Deno.test("/ticket tells browsers which pages may ask", async () => {
+Deno.test("/ticket allows only the configured origins to read its answers", async () => {
   const origin = "https://example.org";
   const preflight = (path: string, from: string) =>
     ask(path, { origins: [origin] }, {
@@ -259,7 +259,7 @@ Deno.test("/ticket tells browsers which pages may ask", async () => {
 });
 
 for (const [backups, count] of [[undefined, 2], [1, 1], [0, 0], [9, 4]] as const) {
-  Deno.test(`/ticket names ${count} of four backups when told ${backups}, and its token is good for no others`, async () => {
+  Deno.test(`/ticket names ${count} of four backups when backups is ${backups}, and other nodes reject its token`, async () => {
     const five = [1, 2, 3, 4, 5].map((id) => ({ name: `spear${id}`, addr: `http://${id}` }));
     const options = backups === undefined ? {} : { backups };
     const { data } = await (await post({ ...options, nodes: () => five })).json();
@@ -267,7 +267,7 @@ for (const [backups, count] of [[undefined, 2], [1, 1], [0, 0], [9, 4]] as const
     const claims = { userId: "42", userName: "Ann", appType: "1" };
     const named = [data, ...data.backupNodes].map(({ name }) => name);
     for (const { name } of five) {
-      const { check } = door(
+      const { check } = verifier(
         { scheme: "jwt", token2Secret: secrets.token2, skewMs: 0 },
         name,
       );
@@ -277,7 +277,7 @@ for (const [backups, count] of [[undefined, 2], [1, 1], [0, 0], [9, 4]] as const
   });
 }
 
-Deno.test("/ticket names all others where tokens are good anywhere", async () => {
+Deno.test("/ticket names all other nodes when tokens are valid at every node", async () => {
   const five = [1, 2, 3, 4, 5].map((id) => ({ name: `spear${id}`, addr: `http://${id}` }));
   const { data } = await answer(query, { nodes: () => five, backups: 0 });
   assert.equal(data.backupNodes.length, 4);

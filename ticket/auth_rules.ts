@@ -1,8 +1,10 @@
-/** What makes settings of tokens too weak to start with, for ticket, for spear and at the edge. Knows no profiles. */
+/**
+ * Decides which token settings are too weak to start with, for ticket, for spear and at the edge. Knows no profiles.
+ */
 import type { Token1Config } from "./token1.ts";
 
-/** Says what is wrong with the key at the end of the path. */
-export type Complain = (path: string[], message: string) => void;
+/** Reports what is wrong with the key at the end of the path. */
+export type ReportProblem = (path: string[], message: string) => void;
 
 export interface SharedAuth {
   readonly scheme: "jwt" | "gru" | "open";
@@ -18,42 +20,61 @@ export interface TicketAuth extends SharedAuth {
   readonly token1: Omit<Token1Config, "skewMs">;
 }
 
-/** Everybody can read them in Gru's repository. */
+const pem = /^-----BEGIN PUBLIC KEY-----[A-Za-z\d+/=\s]+-----END PUBLIC KEY-----$/;
+
+/** Published in the repository of the old Gru, so everybody can read them. */
 const sampleSecrets = ["token_gen_for_ticket@sumory.com", "token_gen_for_spear@sumory.com"];
 
-export function checkSpearAuth(auth: SharedAuth, complain: Complain): void {
+/** Several secrets are separated by commas, with or without spaces. */
+export function secretsOf({ token2Secret }: Pick<SharedAuth, "token2Secret">): string[] {
+  return token2Secret?.split(",").map((secret) => secret.trim()) ?? [];
+}
+
+export function checkSpearAuth(auth: SharedAuth, report: ReportProblem): void {
   if (auth.scheme === "gru") {
     if (!auth.gruAllowed) {
-      complain(["gruAllowed"], "scheme gru is for old clients only; set this to use it");
+      report(["gruAllowed"], "scheme gru is for old clients only; set this to true to allow it");
     }
-    checkSalt("saltToSpear", auth.saltToSpear, auth.profile, complain);
+    checkSalt("saltToSpear", auth.saltToSpear, auth.profile, report);
   }
   if (auth.scheme !== "jwt") return;
-  if (auth.token2Secret === undefined) complain(["token2Secret"], "scheme jwt wants this secret");
-  for (const secret of auth.token2Secret?.split(",") ?? []) {
-    checkSecret(["token2Secret"], secret, complain);
+  if (auth.token2Secret === undefined) report(["token2Secret"], "scheme jwt needs this secret");
+  for (const secret of secretsOf(auth)) {
+    checkSecret(["token2Secret"], secret, report);
   }
 }
 
-export function checkTicketAuth(auth: TicketAuth, complain: Complain): void {
-  checkSpearAuth(auth, complain);
-  if (auth.scheme === "gru") checkSalt("saltToTicket", auth.saltToTicket, auth.profile, complain);
+export function checkTicketAuth(auth: TicketAuth, report: ReportProblem): void {
+  checkSpearAuth(auth, report);
+  if (auth.scheme === "gru") checkSalt("saltToTicket", auth.saltToTicket, auth.profile, report);
   if (auth.scheme !== "jwt") return;
   const { secret, publicKey, jwks, issuer, audience } = auth.token1;
   if ([secret, publicKey, jwks].filter((key) => key !== undefined).length !== 1) {
-    complain(
+    report(
       ["token1", "secret"],
-      "scheme jwt wants one of GRU_TOKEN1_SECRET, GRU_TOKEN1_PUBLIC_KEY and auth.token1.jwks",
+      "scheme jwt needs exactly one of GRU_TOKEN1_SECRET, GRU_TOKEN1_PUBLIC_KEY and auth.token1.jwks",
     );
   }
   if (secret !== undefined) {
-    checkSecret(["token1", "secret"], secret, complain);
-    if (auth.token2Secret?.split(",").includes(secret)) {
-      complain(["token2Secret"], "must be another one than that of token1");
+    checkSecret(["token1", "secret"], secret, report);
+    if (secretsOf(auth).includes(secret)) {
+      report(["token2Secret"], "must differ from the secret of token1");
     }
   }
+  if (publicKey !== undefined && !pem.test(publicKey)) {
+    report(
+      ["token1", "publicKey"],
+      publicKey.includes("PRIVATE KEY")
+        ? "is a private key, with which anybody can be any user: it belongs to the business system alone; " +
+          "expected its public part, PEM, -----BEGIN PUBLIC KEY-----"
+        : "expected PEM, -----BEGIN PUBLIC KEY-----, and nothing else",
+    );
+  }
   if (jwks !== undefined && (issuer === undefined || audience === undefined)) {
-    complain(["token1", "audience"], "a key set may serve others too: issuer and audience, please");
+    report(
+      ["token1", "audience"],
+      "a key set may sign for other audiences too: set auth.token1.issuer and auth.token1.audience",
+    );
   }
 }
 
@@ -61,14 +82,14 @@ function checkSalt(
   key: string,
   salt: string | undefined,
   profile: string,
-  complain: Complain,
+  report: ReportProblem,
 ): void {
-  if (salt === undefined) complain([key], "scheme gru wants this salt");
+  if (salt === undefined) report([key], "scheme gru needs this salt");
   else if (profile !== "dev" && sampleSecrets.includes(salt)) {
-    complain([key], "is Gru's sample, which everybody knows; only the profile dev takes it");
+    report([key], "is the published sample of the old Gru; only the profile dev accepts it");
   }
 }
 
-function checkSecret(path: string[], secret: string, complain: Complain): void {
-  if (secret.length < 32) complain(path, "must have 32 characters or more");
+function checkSecret(path: string[], secret: string, report: ReportProblem): void {
+  if (secret.length < 32) report(path, "must have 32 characters or more");
 }

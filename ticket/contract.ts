@@ -1,3 +1,3 @@
-/** What the other programs know of ticket: which node it sends a user to, and who is let in. */
-export { spearAuth } from "./auth.ts";
+/** What other programs may import of ticket: which node a user is sent to, and which token is accepted. */
+export { spearAuth, tokensClaim, tokensKey } from "./auth.ts";
 export { Ring, type RingNode } from "./ring.ts";

@@ -1,11 +1,12 @@
-/** ticket where there is no registry: its nodes come from an inner ticket, its settings from bindings or the environment. */
+/** ticket without a registry: its nodes come from an inner ticket, its settings from bindings or the environment. */
 import type { Hono } from "hono";
+import { secretText } from "@gru/shared/secret_text";
 import { ticketApp, type TicketBindings } from "./app.ts";
 import { checkTicketAuth } from "./auth_rules.ts";
 import { cachedNodes } from "./nodes.ts";
-import { office } from "./token.ts";
+import { issuer } from "./token.ts";
 
-/** The names of the settings; a Deno program needs the permission to read these. */
+/** The names of the settings. A Deno program needs the permission to read these environment variables. */
 export const edgeSettings = [
   "GRU_NODES_URL",
   "GRU_AUTH_SCHEME",
@@ -24,12 +25,12 @@ export type EdgeSettings = { readonly [S in typeof edgeSettings[number]]?: strin
 const skewMs = 5000;
 const token2Ms = 30_000;
 const rightsMs = 3_600_000;
-/** For each instance of the program, of which a platform runs many: against the worst only. */
+/** For each instance. A platform runs many instances, so these limits only stop the worst abuse. */
 const limits = { perUser: 1, perAddress: 100 };
 
 /**
- * @param nodesRequest what the platform's cache wants to be told when the nodes are asked for
- * @throws {TypeError} naming the setting that is missing or not good.
+ * @param nodesRequest options of the request for the nodes, for the platform's cache
+ * @throws {TypeError} naming the setting that is missing or invalid.
  */
 export function edgeApp(
   settings: EdgeSettings,
@@ -48,14 +49,14 @@ export function edgeApp(
     scheme,
     gruAllowed: false,
     token1: {
-      secret: settings.GRU_TOKEN1_SECRET,
-      publicKey: settings.GRU_TOKEN1_PUBLIC_KEY,
+      secret: secretSetting(settings, "GRU_TOKEN1_SECRET"),
+      publicKey: secretSetting(settings, "GRU_TOKEN1_PUBLIC_KEY", { lines: true }),
       jwks: settings.GRU_TOKEN1_JWKS,
       issuer: settings.GRU_TOKEN1_ISSUER,
       audience: settings.GRU_TOKEN1_AUDIENCE,
       skewMs,
     },
-    token2Secret: settings.GRU_TOKEN2_SECRET,
+    token2Secret: secretSetting(settings, "GRU_TOKEN2_SECRET"),
     token2Ms,
     rightsMs,
     profile: "edge",
@@ -70,10 +71,16 @@ export function edgeApp(
   };
   return ticketApp({
     nodes: cachedNodes({ url, request: nodesRequest, onError: report }),
-    office: office(auth),
+    issuer: issuer(auth),
     ...(origins === undefined ? {} : { origins: origins.split(",") }),
     limits,
     trustedHops,
     onError: report,
   });
+}
+
+function secretSetting(settings: EdgeSettings, name: keyof EdgeSettings, options = {}) {
+  const read = secretText(settings[name] ?? "", options);
+  if (read.problem !== undefined) throw new TypeError(`${name}: ${read.problem}`);
+  return read.text === "" ? undefined : read.text;
 }

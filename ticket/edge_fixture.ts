@@ -1,6 +1,6 @@
-/** An inner ticket with three spears that exist on paper: to be killed by a test. Arguments: its flags. */
+/** An inner ticket with three spears that exist only in its registry; the test kills it. Arguments: its flags. */
 import { loadConfig } from "@gru/shared/config";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
 import { clientAddress, spearService } from "@gru/spear/contract";
 import { startTicket, ticketSchema } from "./ticket.ts";
 

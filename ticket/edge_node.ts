@@ -1,4 +1,5 @@
 /** Bundled: `node edge_node.js`, listening on `HOST` and `PORT`. */
+import "./edge_node_require.ts";
 import process from "node:process";
 import { type HttpBindings, serve } from "@hono/node-server";
 import { edgeApp } from "./edge.ts";
@@ -12,6 +13,6 @@ serve({
   },
   hostname: process.env.HOST ?? "127.0.0.1",
   port: Number(process.env.PORT ?? 30000),
-  // Who speaks slowly is not waited for.
+  // Slow requests are cut off.
   serverOptions: { headersTimeout: 20_000, requestTimeout: 30_000 },
 });

@@ -1,6 +1,6 @@
 /**
- * To be imported first: npm:hashring is CommonJS and gets Node's `crypto` by `require`, which a Workers module does not
- * have. The flag `nodejs_compat` gives it the module.
+ * Must be imported first. npm:hashring is CommonJS and loads Node's `crypto` by `require`, which a Workers module does
+ * not have. With the flag `nodejs_compat` the module itself is there.
  */
 import * as crypto from "node:crypto";
 

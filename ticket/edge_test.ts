@@ -1,14 +1,16 @@
-/** The same handler on Deno, Node and a Workers runtime, behind a real nginx; and what they do when the inner ticket dies. */
+/** The same handler on Deno, Node and a Workers runtime, behind a real nginx, also when the inner ticket dies. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { SignJWT } from "jose";
-import { freePort, projectRoot, ServerProcess, serverTest, waitFor } from "@gru/shared/testing";
+import {
+  freePort,
+  projectRoot,
+  ServerProcess,
+  serverTest,
+  waitFor,
+} from "@gru/shared/testing/harness";
+import { requireFrom } from "@gru/shared/testing/packages";
 import { answers, type Front, makeCertificates, run, startFront } from "./front_testing.ts";
-// Not named in deno.json, of which every start downloads everything: this is a hundred megabytes.
-import workerd from "npm:workerd@1.20261023.1";
-
-/** A CommonJS module, whose types do not tell how Deno sees it. */
-const workerdBinary = (workerd as unknown as { readonly default: string }).default;
 
 const secrets = {
   GRU_TOKEN1_SECRET: "business-secret-of-32-characters!",
@@ -19,7 +21,7 @@ class Scene implements AsyncDisposable {
   readonly folder = Deno.makeTempDirSync({ prefix: "gru_edge_" });
   readonly #stack = new AsyncDisposableStack();
 
-  /** Resolves to the port that it listens on. */
+  /** Resolves to the port of the server. */
   async start(
     program: string,
     args: (port: number) => readonly string[],
@@ -91,7 +93,7 @@ function token1(userId: number): Promise<string> {
     .sign(new TextEncoder().encode(secrets.GRU_TOKEN1_SECRET));
 }
 
-/** What must be the same everywhere: all but times and tokens. */
+/** The part of an answer that must be the same on all platforms: everything except times and tokens. */
 function comparable(status: number, contentType: string | null, body: string): string {
   return `${status} ${contentType} ${body}`
     .replace(/"(time|expiresAt)":\d{13}/g, '"$1":T')
@@ -100,7 +102,7 @@ function comparable(status: number, contentType: string | null, body: string): s
 
 serverTest({
   name:
-    "the handler answers alike on Deno, Node and Workers behind nginx, and on when the inner ticket dies",
+    "the handler gives the same answers on Deno, Node and Workers behind nginx, also after the inner ticket died",
   needs: "nginx",
   fn: async () => {
     await using scene = new Scene();
@@ -117,7 +119,7 @@ serverTest({
       GRU_TRUSTED_HOPS: "1",
     };
 
-    // One after the other: the first ever on a machine installs the bundler.
+    // In turn, because the first bundling on a machine installs the bundler.
     const forNode = await scene.bundle("edge_node", "deno");
     const forWorkers = await scene.bundle("edge_workers", "browser");
     const startDeno = () =>
@@ -128,7 +130,11 @@ serverTest({
       ], { env: settings });
     const deno = await startDeno();
     const node = await scene.start("node", () => [forNode], { env: settings });
-    const workers = await scene.start(workerdBinary, (port) => {
+    // The path of the executable.
+    const { default: workerd } = (await requireFrom(new URL("edge_test.lock", import.meta.url)))(
+      "workerd",
+    );
+    const workers = await scene.start(workerd, (port) => {
       const file = join(scene.folder, "workerd.capnp");
       Deno.writeTextFileSync(file, workerdConfig("edge_workers.mjs", port, settings));
       return ["serve", file];
@@ -169,6 +175,10 @@ serverTest({
       "POST, forged token": (port) => ask(port, "/ticket", bearer(7, "a.b.c")),
       "POST, no token": (port) => ask(port, "/ticket", { method: "POST" }),
       "PUT": (port) => ask(port, "/ticket", { method: "PUT" }),
+      "GET /gru.js": async (port) => {
+        const answer = await ask(port, "/gru.js");
+        return `${answer.slice(0, 80)}… of ${answer.length} characters`;
+      },
       "GET /nodes from outside": (port) => ask(port, "/nodes"),
       "GET /metrics from outside": (port) => ask(port, "/metrics"),
     };
@@ -186,20 +196,21 @@ serverTest({
     }
     await compare(Object.keys(questions), platforms, "");
     assert.match(await questions["GET, user 1"]?.(platforms["Workers, edge"]) ?? "", /spear\d/);
+    assert.match(await ask(platforms["Workers, edge"], "/gru.js"), /^200 text\/javascript/);
 
     const before = await ask(platforms["Workers, edge"], query(8));
     await inner.process.kill();
     const { "Deno, with the registry": gone, ...edges } = platforms;
     assert.match(await ask(gone, query(8)), /^502 /);
-    // From then on the list must be asked for again.
+    // From now on the cached list is stale.
     await waitFor(async () => {
       const response = await fetch(settings.GRU_NODES_URL);
       await response.body?.cancel();
       return response.ok && response.headers.get("x-cache") !== "HIT";
-    }, { what: "a list that is stale" });
+    }, { what: "the cached list to become stale" });
     for (const port of Object.values(edges)) assert.equal(await ask(port, query(8)), before);
     await compare(["GET, user 1", "POST, explained"], edges, ", inner ticket dead");
-    // One that never saw the inner ticket alive lives on nginx's copy.
+    // An instance that starts after the inner ticket died uses nginx's copy.
     const late = await startDeno();
     const response = await fetch(`http://127.0.0.1:${late.port}${query(8)}`);
     assert.equal(

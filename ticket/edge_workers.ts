@@ -3,7 +3,7 @@ import "./edge_require.ts";
 import type { ExecutionContext } from "hono";
 import { edgeApp, type EdgeSettings } from "./edge.ts";
 
-/** Without it JSON is not cached; for how long, the answer's `Cache-Control` says. */
+/** Without it the platform does not cache JSON. The answer's `Cache-Control` says for how long. */
 const nodesRequest = { cf: { cacheEverything: true } } as RequestInit;
 
 export default worker();

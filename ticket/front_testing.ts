@@ -1,22 +1,23 @@
-/** The sample nginx as it stands in `front/`, but for ports, folders and a certificate of the test's own. */
+/** The sample nginx of `shared/deploy`, with the test's own ports, folders and certificate. */
 import { join } from "node:path";
-import { freePort, projectRoot, ServerProcess } from "@gru/shared/testing";
+import { freePort, projectRoot, ServerProcess } from "@gru/shared/testing/harness";
 
 export interface FrontOptions {
-  /** With `gru.crt` and `gru.key`, see {@linkcode makeCertificates}; the front's files go below it. */
+  /** Must hold `gru.crt` and `gru.key`, see {@linkcode makeCertificates}. nginx's files are written below it. */
   readonly folder: string;
   readonly ticketPort: number;
   readonly spearPort?: number;
-  /** More that is different, text by text. */
+  readonly consolePort?: number;
+  /** More replacements, from the sample's text to the test's. */
   readonly changes?: Readonly<Record<string, string>>;
 }
 
 export interface Front extends AsyncDisposable {
-  /** For the public, TLS. */
+  /** The public port, TLS. */
   readonly https: number;
-  /** For tickets at the edge: `/nodes`. */
+  /** The port of `/nodes`, for tickets at the edge. */
   readonly nodes: number;
-  /** Where `access.log` and `error.log` are. */
+  /** The folder of `access.log` and `error.log`. */
   readonly folder: string;
 }
 
@@ -28,6 +29,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
   const changes: [string | RegExp, string][] = [
     ["127.0.0.1:30000", `127.0.0.1:${options.ticketPort}`],
     ["127.0.0.1:31001", `127.0.0.1:${options.spearPort ?? 31001}`],
+    ["127.0.0.1:40000", `127.0.0.1:${options.consolePort ?? 40000}`],
     ["127.0.0.1:30080", `127.0.0.1:${nodes}`],
     ["listen 443", `listen 127.0.0.1:${https}`],
     [/\/etc\/nginx|\/run|\/var\/log\/nginx|\/var\/cache\/nginx/g, folder],
@@ -35,7 +37,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
     ["http {", `http { ${temporary}`],
     ...Object.entries(options.changes ?? {}),
   ];
-  const sample = Deno.readTextFileSync(join(projectRoot, "ticket/front/nginx.conf"));
+  const sample = Deno.readTextFileSync(join(projectRoot, "shared/deploy/nginx.conf"));
   const config = join(folder, "nginx.conf");
   Deno.writeTextFileSync(
     config,
@@ -52,7 +54,7 @@ export async function startFront(options: FrontOptions): Promise<Front> {
   return { https, nodes, folder, [Symbol.asyncDispose]: () => process[Symbol.asyncDispose]() };
 }
 
-/** Whether anything answers there, whatever it says. */
+/** True when a server answers there, with any status. */
 export async function answers(url: string): Promise<boolean> {
   try {
     const response = await fetch(url);
@@ -81,7 +83,7 @@ export async function makeCertificates(folder: string): Promise<void> {
   }
 }
 
-/** @throws {Error} with what it wrote, when it fails. */
+/** @throws {Error} with the program's output when it fails. */
 export async function run(program: string, args: readonly string[], cwd: string): Promise<void> {
   const { success, stderr } = await new Deno.Command(program, { args: [...args], cwd }).output();
   if (success) return;

@@ -1,47 +1,42 @@
-/** The list of nodes over HTTP: `GET /nodes` of a ticket that sees the registry, and the cached list of one that does not. */
+/**
+ * The list of nodes over HTTP: `GET /nodes` of a ticket that reads the registry, and the cached list of a ticket that
+ * does not.
+ */
 import { Hono } from "hono";
 import type { NodeSource } from "./app.ts";
 import type { BalancedNode } from "./balance.ts";
+import { answerTagged, type Tagged, tagged } from "./etag.ts";
 
 /**
- * How long a cache may give the list away: for a second, for half a minute while it asks for a new one, and for a
- * day while there is none to be had. Better a ticket that may fail than none.
+ * A cache may serve the list for one second, for half a minute while it fetches a new one, and for a day while no new
+ * one is available. A ticket that may fail is better than none.
  */
 const cacheControl = "public, max-age=1, stale-while-revalidate=30, stale-if-error=86400";
 
 export function nodesRoute(nodes: () => readonly BalancedNode[]): Hono {
-  let known: { of: readonly BalancedNode[]; body: string; etag: string } | undefined;
+  let known: Tagged & { readonly of: readonly BalancedNode[] } | undefined;
 
   async function answer() {
     const now = nodes();
     if (known?.of !== now) {
-      const body = JSON.stringify({ nodes: now });
-      known = { of: now, body, etag: await etagOf(body) };
+      known = { of: now, ...await tagged(JSON.stringify({ nodes: now })) };
     }
     return known;
   }
 
-  return new Hono().get("/nodes", async (context) => {
-    const { body, etag } = await answer();
-    context.header("cache-control", cacheControl);
-    context.header("etag", etag);
-    const asked = context.req.header("if-none-match")?.split(",").map((tag) => tag.trim()) ?? [];
-    if (asked.includes(etag) || asked.includes(`W/${etag}`)) return context.body(null, 304);
-    return context.body(body, 200, { "content-type": "application/json" });
-  });
-}
-
-async function etagOf(text: string): Promise<string> {
-  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return `"${new Uint8Array(hash).slice(0, 12).toHex()}"`;
+  return new Hono().get(
+    "/nodes",
+    async (context) =>
+      answerTagged(context, await answer(), { contentType: "application/json", cacheControl }),
+  );
 }
 
 export interface CachedNodesOptions {
   /** `http://host:port/nodes` of an inner ticket, or of a cache in front of several. */
   readonly url: string;
-  /** For the platform's own cache. */
+  /** Options for the platform's own cache. */
   readonly request?: RequestInit;
-  /** On a clock that never goes back. */
+  /** Milliseconds of a clock that never goes back. */
   readonly nowMs?: () => number;
   readonly onError?: (error: Error) => void;
 }
@@ -60,8 +55,8 @@ const retryMs = 1000;
 const maxBytes = 10_000_000;
 
 /**
- * Asks for the list as its `Cache-Control` says, with `ETag`. Keeps a copy of its own, since not every platform caches what
- * its programs fetch, and few give away what is stale.
+ * Fetches the list as its `Cache-Control` allows, with `ETag`. Keeps its own copy, because not every platform caches
+ * what its programs fetch, and few serve stale entries.
  */
 export function cachedNodes(options: CachedNodesOptions): NodeSource {
   const { url, request, nowMs = () => performance.now(), onError } = options;
@@ -69,7 +64,10 @@ export function cachedNodes(options: CachedNodesOptions): NodeSource {
   let askedAtMs = -Infinity;
   let failed = false;
 
-  /** Every request for itself: a platform may forbid one to wait for what another began. */
+  /**
+   * Every request fetches for itself, because some platforms forbid a request to wait for work that another request
+   * began.
+   */
   async function ask(): Promise<readonly BalancedNode[]> {
     askedAtMs = nowMs();
     try {
@@ -89,7 +87,7 @@ export function cachedNodes(options: CachedNodesOptions): NodeSource {
       return known.nodes;
     } catch (error) {
       failed = true;
-      onError?.(new Error(`the list of nodes cannot be had: ${error}`, { cause: error }));
+      onError?.(new Error(`cannot fetch the list of nodes: ${error}`, { cause: error }));
       throw error;
     }
   }
@@ -100,7 +98,7 @@ export function cachedNodes(options: CachedNodesOptions): NodeSource {
     if (ageMs <= known.freshMs) return known.nodes;
     const old = known.nodes;
     const mayUseOld = ageMs <= known.freshMs + known.onErrorMs;
-    // Also a request that was broken off with its asking must not stop the others for long.
+    // The fetching request may itself be cancelled; that must not block the other requests for long.
     const quietMs = failed ? retryMs : timeoutMs;
     const asking = nowMs() < askedAtMs + quietMs && (failed || askedAtMs > known.atMs);
     if (asking && mayUseOld) return old;
@@ -128,7 +126,7 @@ function agesOf(response: Response) {
   };
 }
 
-/** @throws {TypeError} naming what is wrong. */
+/** @throws {TypeError} that says what is wrong. */
 function readNodes(text: string): BalancedNode[] {
   const { nodes } = JSON.parse(text);
   if (!Array.isArray(nodes)) throw new TypeError("nodes: expected a list");

@@ -3,7 +3,7 @@ import { cachedNodes, nodesRoute } from "./nodes.ts";
 
 const nodes = [{ name: "spear1", addr: "http://1", weight: 1, load: 3, capacity: 10 }];
 
-Deno.test("GET /nodes gives the list with an ETag and what caches may do with it", async () => {
+Deno.test("GET /nodes sends the list with an ETag and cache rules", async () => {
   let current = nodes;
   const app = nodesRoute(() => current);
   const first = await app.request("/nodes");
@@ -26,7 +26,7 @@ Deno.test("GET /nodes gives the list with an ETag and what caches may do with it
   assert.notEqual(changed.headers.get("etag"), etag);
 });
 
-/** A server whose answers a test chooses, and a clock. */
+/** A server whose answers the test chooses, and a clock. */
 class Inner implements AsyncDisposable {
   readonly tags: (string | null)[] = [];
   answer: () => Response = () => Response.error();
@@ -44,7 +44,7 @@ class Inner implements AsyncDisposable {
     nowMs: () => this.nowMs,
   });
 
-  /** What the source gives, and after all that it does in the background. */
+  /** Returns what the source returns, after its work in the background has ended. */
   async ask() {
     const work: Promise<unknown>[] = [];
     const given = await this.source((promise) => work.push(promise));
@@ -63,7 +63,7 @@ function list(nodes: unknown, tag: string): Response {
   return Response.json({ nodes }, { headers: { "cache-control": control, etag: tag } });
 }
 
-Deno.test("cachedNodes asks when the list is old, gives the old one meanwhile, and takes 304 for an answer", async () => {
+Deno.test("cachedNodes fetches a list that is old, serves the old one meanwhile, and accepts 304", async () => {
   await using inner = new Inner();
   inner.answer = () => list(nodes, '"1"');
   const first = await inner.ask();
@@ -86,7 +86,7 @@ Deno.test("cachedNodes asks when the list is old, gives the old one meanwhile, a
   assert.deepEqual(await inner.ask(), []);
 });
 
-Deno.test("cachedNodes lives on the last list while none is to be had, and asks no more than once a second", async () => {
+Deno.test("cachedNodes serves the last list while fetching fails, and retries at most once a second", async () => {
   await using inner = new Inner();
   inner.answer = () => list(nodes, '"1"');
   await inner.ask();
@@ -109,7 +109,7 @@ Deno.test("cachedNodes lives on the last list while none is to be had, and asks 
   assert.deepEqual(await inner.ask(), []);
 });
 
-Deno.test("cachedNodes without a first list says so", async () => {
+Deno.test("cachedNodes rejects when it never had a list", async () => {
   await assert.rejects(async () =>
     await cachedNodes({ url: "http://127.0.0.1:1/nodes" })(() => {})
   );

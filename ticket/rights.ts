@@ -1,13 +1,13 @@
-/** What a user may do, as tokens say it and as spear asks. Knows nothing of tokens; Web APIs only. */
+/** What a user may do, as written in tokens and checked by spear. Knows nothing of tokens; Web APIs only. */
 
 /**
- * Ids in a token: one id (`10` or `"lobby"`), a range of integers with both ends (`[100, 199]`), or all that begin so
- * (`"room:*"`; `"*"` is every id). No id holds a `*` itself.
+ * Ids in a token: one id (`10` or `"lobby"`), a range of integers that includes both ends (`[100, 199]`), or a prefix
+ * (`"room:*"`; `"*"` matches every id). An id itself contains no `*`.
  */
 export type Pattern = number | string | readonly [number, number];
 
 export interface Rights {
-  /** Groups that the user may join, and whose users it may see. */
+  /** Groups that the user may join and list the users of. */
   readonly listen: readonly Pattern[];
   /** Groups that the user may send to. */
   readonly send: readonly Pattern[];
@@ -21,8 +21,8 @@ const maxPatterns = 1000;
 const maxPatternLength = 129;
 
 /**
- * The claims `groups` (`[…]` for both rights, or `{ listen: […], send: […] }`; missing: no group) and `users` (missing:
- * every user, as Gru has it).
+ * Reads the claims `groups` (`[…]` for both rights, or `{ listen: […], send: […] }`; missing: no group) and `users`
+ * (missing: every user, as in the old Gru).
  * @throws {TypeError} that names the claim.
  */
 export function readRights(
@@ -44,7 +44,7 @@ export function readRights(
   };
 }
 
-/** The claims that {@linkcode readRights} reads. */
+/** Writes the claims that {@linkcode readRights} reads. */
 export function writeRights({ listen, send, users }: Rights): Record<string, unknown> {
   return { groups: { listen, send }, users };
 }
@@ -65,16 +65,21 @@ function patterns(claim: string, value: unknown): Pattern[] {
 function isPattern(value: unknown): value is Pattern {
   if (typeof value === "string") {
     const star = value.indexOf("*");
-    return value !== "" && value.length <= maxPatternLength &&
+    // The limit counts code points, some of which take two UTF-16 units.
+    return value !== "" && value.length <= 2 * maxPatternLength &&
+      [...value].length <= maxPatternLength &&
       (star < 0 || star === value.length - 1);
   }
   if (Array.isArray(value)) return value.length === 2 && value.every(Number.isSafeInteger);
   return Number.isSafeInteger(value);
 }
 
-/** Whether the patterns have the id. Looks at one after the other: most users have few, and a set for each takes room. */
+/**
+ * True when one of the patterns matches the id. Tries them in turn: most users have few patterns, and an index for each
+ * user would cost memory.
+ */
 export function allows(patterns: readonly Pattern[], id: string): boolean {
-  // `1e2` and `0100` are other groups than 100.
+  // `1e2` and `0100` are other groups than `100`.
   const number = Number.isSafeInteger(Number(id)) && String(Number(id)) === id ? Number(id) : NaN;
   return patterns.some((pattern) => {
     if (typeof pattern === "number") return pattern === number;

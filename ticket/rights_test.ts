@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { allows, everything, type Pattern, readRights, writeRights } from "./rights.ts";
 
-Deno.test("allows takes exact ids, ranges with both ends, and what begins with a prefix", () => {
+Deno.test("allows matches exact ids, ranges with both ends, and prefixes", () => {
   const patterns: Pattern[] = [10, "lobby", [100, 199], "room:*"];
   for (const id of ["10", "lobby", "100", "150", "199", "room:", "room:7"]) {
     assert.equal(allows(patterns, id), true, id);
@@ -14,14 +14,14 @@ Deno.test("allows takes exact ids, ranges with both ends, and what begins with a
   assert.equal(allows([], "any"), false);
 });
 
-Deno.test("allows takes just the integers of a range", () => {
+Deno.test("allows matches only the integers of a range", () => {
   const integer = fc.maxSafeInteger();
   fc.assert(fc.property(integer, integer, integer, (from, to, id) => {
     assert.equal(allows([[from, to]], String(id)), from <= id && id <= to);
   }));
 });
 
-Deno.test("readRights gives no group and every user where nothing is said", () => {
+Deno.test("readRights grants no group and every user when the claims are missing", () => {
   assert.deepEqual(readRights({}), { listen: [], send: [], users: ["*"] });
   assert.deepEqual(readRights({ groups: [1], users: [] }), { listen: [1], send: [1], users: [] });
   assert.deepEqual(readRights({ groups: { listen: ["a*"] } }), {
@@ -50,7 +50,7 @@ for (
   });
 }
 
-Deno.test("readRights of any claims gives rights that can be asked, or says which claim is wrong", () => {
+Deno.test("readRights turns any claims into usable rights, or names the wrong claim", () => {
   fc.assert(fc.property(fc.anything(), fc.anything(), fc.string(), (groups, users, id) => {
     let rights;
     try {

@@ -1,17 +1,20 @@
-/** What a token scheme does, for ticket and for spear. Schemes: token_open.ts, token_gru.ts and token_jwt.ts. */
+/**
+ * The interface of a token scheme, for ticket (issuer) and for spear (verifier). Schemes: token_open.ts, token_gru.ts
+ * and token_jwt.ts.
+ */
 import type { Rights } from "./rights.ts";
 
-/** Who a token speaks of; the empty string where a client left one out. */
+/** The user that a token is for. A field is empty when the client left it out. */
 export interface Claims {
   readonly userId: string;
   readonly userName: string;
   readonly appType: string;
 }
 
-/** Who comes in, and what for. */
+/** The user and the rights that a token grants. */
 export interface Grant extends Claims {
   readonly rights: Rights;
-  /** Unix milliseconds; undefined: they stand for ever. */
+  /** The end of the rights, Unix milliseconds; undefined: they never end. */
   readonly rightsUntil?: number;
 }
 
@@ -21,37 +24,55 @@ export interface Token {
   readonly expiresAt?: number;
 }
 
-/** ticket's side. */
-export interface Office {
-  /** token2 lets in at the nodes it was issued for only; else at all. */
+/** ticket's side: verifies token1 and issues token2. */
+export interface Issuer {
+  /** True: token2 is valid only at the nodes it was issued for. */
   readonly bindsNodes: boolean;
-  /** @throws {TokenError} when token1 is not valid, or belongs to somebody else than these claims. */
+  /** @throws {TokenError} when token1 is invalid, or belongs to another user than these claims say. */
   admit(claims: Partial<Claims>, token1: string): Promise<Grant>;
-  /** token2: lets the user in at these nodes. */
+  /** Issues a token2 that is valid at these nodes. */
   issue(grant: Grant, token1: string, nodes: readonly string[]): Promise<Token>;
 }
 
 export interface Entry {
-  /** As it was given, where it may be given again. */
+  /** The token2 as received, if the client may use it again. */
   readonly token2?: string;
   readonly grant: Grant;
-  /** The nodes that the token lets in at; undefined: all. */
+  /** The nodes where the token is valid; undefined: all. */
   readonly nodes?: readonly string[];
-  /** The token lets in once: to be remembered until `until` (Unix milliseconds). */
-  readonly once?: { readonly id: string; readonly until: number };
+  /** Set when the token is valid once: it must be remembered until `until` (Unix milliseconds). */
+  readonly once?: Once;
+  /**
+   * When ticket issued the first token of this chain, Unix milliseconds on ticket's clock; every `resume` and `pass`
+   * keeps it. A kick invalidates what was issued before it. Undefined: the scheme does not know.
+   */
+  readonly issuedAt?: number;
 }
 
-/** spear's side. */
-export interface Door {
-  /** @throws {TokenError} when the tokens do not let these claims in at this node. */
+export interface Once {
+  readonly id: string;
+  readonly until: number;
+}
+
+/** spear's side: verifies token2 and issues tokens for reconnects. */
+export interface Verifier {
+  /** @throws {TokenError} when the tokens do not let this user in at this node. */
   check(claims: Claims, token1: string, token2: string): Promise<Entry>;
-  /** A token2 to come back with, here or to the backups, while the rights stand; undefined: this scheme has none. */
+  /**
+   * A token2 for a reconnect, at this node or at the backups, valid as long as the rights. Undefined: this scheme has
+   * none.
+   */
   resume(entry: Entry): Promise<Token | undefined>;
-  /** A token2 for these nodes, to be used within `lifeMs` or a little later. */
+  /** A token2 for these nodes, valid for `lifeMs` or a little longer. */
   pass(entry: Entry, nodes: readonly string[], lifeMs: number): Promise<string>;
+  /**
+   * What must be remembered so that this valid token is rejected from now on. Undefined: this token may be used any
+   * number of times.
+   */
+  onceOf(token: string): Once | undefined;
 }
 
-/** A token is refused. The message says why and holds nothing of the token but names of claims. */
+/** The token is rejected. The message says why. Of the token it contains only names of claims. */
 export class TokenError extends Error {
   override readonly name = "TokenError";
 }

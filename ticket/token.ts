@@ -1,40 +1,41 @@
 /**
- * The tokens between the business system, ticket and spear. token1 says who a user is, token2 that ticket has let
- * the user in. This file runs wherever ticket or spear does: Web APIs only.
+ * The tokens between the business system, ticket and spear. token1 says which user a client is. token2 says that ticket
+ * has admitted the user. This file runs wherever ticket or spear runs: Web APIs only.
  */
+import { secretsOf } from "./auth_rules.ts";
 import { everything } from "./rights.ts";
-import type { Door, Office } from "./scheme.ts";
-import { gruDoor, gruOffice } from "./token_gru.ts";
+import type { Issuer, Verifier } from "./scheme.ts";
+import { gruIssuer, gruVerifier } from "./token_gru.ts";
 import type { Token1Config } from "./token1.ts";
-import { jwtDoor, jwtOffice } from "./token_jwt.ts";
+import { jwtIssuer, jwtVerifier } from "./token_jwt.ts";
 
 export { allows } from "./rights.ts";
-export { type Claims, type Door, type Entry, type Office, TokenError } from "./scheme.ts";
+export { type Claims, type Entry, type Issuer, TokenError, type Verifier } from "./scheme.ts";
 
-/** The parts of ticket's `auth` that make tokens; secrets are there where the scheme wants them. */
-export interface OfficeConfig {
+/** The parts of ticket's `auth` that tokens need. The secrets of the chosen scheme must be set. */
+export interface IssuerConfig {
   readonly scheme: "jwt" | "gru" | "open";
   readonly saltToTicket?: string | undefined;
   readonly saltToSpear?: string | undefined;
   readonly token1: Token1Config;
-  /** Several, divided by commas: the first one signs, all are accepted. */
+  /** Several are separated by commas: the first one signs, all are accepted. */
   readonly token2Secret?: string | undefined;
   readonly token2Ms: number;
   readonly rightsMs: number;
 }
 
-export function office(config: OfficeConfig, now: () => number = Date.now): Office {
+export function issuer(config: IssuerConfig, now: () => number = Date.now): Issuer {
   switch (config.scheme) {
     case "open":
-      return openOffice;
+      return openIssuer;
     case "gru":
-      return gruOffice(config.saltToTicket ?? "", config.saltToSpear ?? "");
+      return gruIssuer(config.saltToTicket ?? "", config.saltToSpear ?? "");
     case "jwt":
-      return jwtOffice({ ...config, token2Secrets: secretsOf(config) }, now);
+      return jwtIssuer({ ...config, token2Secrets: secretsOf(config) }, now);
   }
 }
 
-export interface DoorConfig {
+export interface VerifierConfig {
   readonly scheme: "jwt" | "gru" | "open";
   readonly saltToSpear?: string | undefined;
   readonly token2Secret?: string | undefined;
@@ -42,23 +43,23 @@ export interface DoorConfig {
 }
 
 /** @param node the spear's name */
-export function door(config: DoorConfig, node: string, now: () => number = Date.now): Door {
+export function verifier(
+  config: VerifierConfig,
+  node: string,
+  now: () => number = Date.now,
+): Verifier {
   switch (config.scheme) {
     case "open":
-      return openDoor;
+      return openVerifier;
     case "gru":
-      return gruDoor(config.saltToSpear ?? "");
+      return gruVerifier(config.saltToSpear ?? "");
     case "jwt":
-      return jwtDoor({ node, skewMs: config.skewMs, token2Secrets: secretsOf(config) }, now);
+      return jwtVerifier({ node, skewMs: config.skewMs, token2Secrets: secretsOf(config) }, now);
   }
 }
 
-function secretsOf({ token2Secret = "" }: { readonly token2Secret?: string | undefined }) {
-  return token2Secret.split(",");
-}
-
-/** Everybody comes in and may do everything; token2 is a word so that clients find one. */
-const openOffice: Office = {
+/** Accepts every user and grants every right. token2 is a fixed word, because clients expect one. */
+const openIssuer: Issuer = {
   bindsNodes: false,
   admit: async ({ userId = "", userName = "", appType = "" }) => ({
     userId,
@@ -69,11 +70,12 @@ const openOffice: Office = {
   issue: async () => ({ token: "open" }),
 };
 
-const openDoor: Door = {
+const openVerifier: Verifier = {
   check: async ({ userId, userName, appType }, _token1, token2) => ({
     grant: { userId, userName, appType, rights: everything },
     token2,
   }),
   resume: async () => undefined,
   pass: async ({ token2 = "open" }) => token2,
+  onceOf: () => undefined,
 };

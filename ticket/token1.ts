@@ -1,11 +1,15 @@
-/** token1 of scheme jwt: made by the business system, checked here, by a shared secret or by its public keys. */
+/**
+ * token1 of scheme jwt: the business system issues it, and this file verifies it with a shared secret or with public
+ * keys.
+ */
 import { createLocalJWKSet, createRemoteJWKSet, errors, importSPKI, jwtVerify } from "jose";
 import type { CryptoKey, JWTHeaderParameters, JWTPayload, JWTVerifyGetKey } from "jose";
-import { readRights } from "./rights.ts";
+import { expectedUserId, isUserId } from "@gru/spear/identifiers";
+import { readRights, type Rights } from "./rights.ts";
 import { type Claims, type Grant, TokenError } from "./scheme.ts";
 
 export interface Token1Config {
-  /** HS256; then tokens signed by a key pair are refused, and the other way round. */
+  /** For HS256. With a secret, tokens signed by a key pair are rejected, and the other way round. */
   readonly secret?: string | undefined;
   /** RS256 or ES256: PEM, `-----BEGIN PUBLIC KEY-----`. */
   readonly publicKey?: string | undefined;
@@ -17,12 +21,12 @@ export interface Token1Config {
   readonly skewMs: number;
 }
 
-/** Longer tokens are refused unread. */
+/** A longer token is rejected without being parsed. */
 export const maxTokenLength = 16_384;
 
 const keySets = {
   maxAgeMs: 600_000,
-  /** An unknown key is asked for this often at most; so is a key set that did not answer. */
+  /** The least time between two fetches of the key set, for an unknown key or after a failed fetch. */
   coolDownMs: 30_000,
   timeoutMs: 5000,
 };
@@ -32,7 +36,7 @@ type KeySource = (
   token: Parameters<JWTVerifyGetKey>[1],
 ) => Promise<CryptoKey>;
 
-/** @throws {TypeError} without a key, or with several. */
+/** @throws {TypeError} when there is no key, or more than one. */
 export function token1Checker(
   config: Token1Config,
   now: () => number,
@@ -59,13 +63,18 @@ export function token1Checker(
 
   return async (claims, token1) => {
     const payload = await payloadOf(token1);
+    for (const claim of ["exp", "iat", "nbf"] as const) {
+      const value = payload[claim];
+      // JSON can contain numbers that become Infinity when parsed; such a token would never expire.
+      if (value !== undefined && !isTime(value)) throw wrongClaim(claim, expectedTime, value);
+    }
     if (payload.iat !== undefined && payload.iat * 1000 > now() + skewMs) {
-      throw new TokenError("it is from the future (claim iat)");
+      throw new TokenError("it was issued in the future (claim iat)");
     }
-    const { sub, exp = 0 } = payload;
-    if (sub === undefined || !/^[1-9]\d{0,18}$/.test(sub)) {
-      throw new TokenError("claim sub: expected a user id, a positive integer as text");
-    }
+    // jose's types promise a text here, but jose does not check it.
+    const sub: unknown = payload.sub;
+    const { exp = 0 } = payload;
+    if (!isUserId(sub)) throw wrongClaim("sub", `${expectedUserId}, as text`, sub);
     const known = { userId: sub, userName: text(payload, "name"), appType: text(payload, "app") };
     const names = { userId: "sub", userName: "name", appType: "app" } as const;
     for (const key of ["userId", "userName", "appType"] as const) {
@@ -73,30 +82,58 @@ export function token1Checker(
         throw new TokenError(`it belongs to another (claim ${names[key]})`);
       }
     }
-    try {
-      return {
-        userId: sub,
-        userName: known.userName ?? claims.userName ?? "",
-        appType: known.appType ?? claims.appType ?? "",
-        rights: readRights({ groups: payload.groups, users: payload.users }),
-        rightsUntil: exp * 1000,
-      };
-    } catch (error) {
-      if (error instanceof TypeError) throw new TokenError(`claim ${error.message}`);
-      throw error;
-    }
+    return {
+      userId: sub,
+      userName: known.userName ?? claims.userName ?? "",
+      appType: known.appType ?? claims.appType ?? "",
+      rights: rightsOf(payload),
+      rightsUntil: exp * 1000,
+    };
   };
+}
+
+export const expectedTime = "seconds since 1970";
+
+/** Seconds, up to the latest time that a `Date` can represent. */
+export function isTime(value: unknown): value is number {
+  return typeof value === "number" && value >= 0 && value <= 8.64e12;
+}
+
+/** @throws {TokenError} that names the claim. */
+export function rightsOf({ groups, users }: JWTPayload): Rights {
+  try {
+    return readRights({ groups, users });
+  } catch (error) {
+    if (error instanceof TypeError) throw new TokenError(`claim ${error.message}`);
+    throw error;
+  }
 }
 
 function text(payload: JWTPayload, claim: string): string | undefined {
   const value = payload[claim];
   if (value === undefined) return undefined;
-  if (typeof value === "string" && value.length <= 256) return value;
+  if (typeof value === "string" && value.length <= 256 && value.isWellFormed()) return value;
   if (Number.isSafeInteger(value)) return String(value);
-  throw new TokenError(`claim ${claim}: expected text of at most 256 characters`);
+  throw wrongClaim(claim, "text of at most 256 characters, or an integer", value);
 }
 
-/** The algorithms come from the kind of key and never from the token. */
+/** The message goes to the bearer, who has the token anyway. It names only the kind of the value. */
+export function wrongClaim(claim: string, expected: string, value: unknown): TokenError {
+  const kind = value === undefined
+    ? "nothing"
+    : value === null
+    ? "null"
+    : Array.isArray(value)
+    ? "a list"
+    : typeof value === "object"
+    ? "an object"
+    : typeof value === "string"
+    ? "another text"
+    : `a ${typeof value}`;
+  return new TokenError(`claim ${claim}: expected ${expected}, got ${kind}`);
+}
+
+/** The algorithm follows from the kind of key, never from the token. */
 function keySource(
   { secret, publicKey, jwks }: Token1Config,
   now: () => number,
@@ -124,18 +161,23 @@ function keySource(
   };
 }
 
-async function importPublicKey(pem: string): Promise<{ alg: string; key: CryptoKey }> {
+/** @throws {TypeError} for a key that cannot verify any token. */
+export async function importPublicKey(pem: string): Promise<{ alg: string; key: CryptoKey }> {
   for (const alg of ["RS256", "ES256"]) {
+    let key;
     try {
-      return { alg, key: await importSPKI(pem, alg) };
+      key = await importSPKI(pem, alg);
     } catch {
-      // It is of another kind.
+      continue; // The key is of another kind.
     }
+    const { modulusLength = Infinity } = key.algorithm as { readonly modulusLength?: number };
+    if (modulusLength >= 2048) return { alg, key };
+    throw new TypeError(`token1: the public key has ${modulusLength} bits; expected 2048 or more`);
   }
   throw new TypeError("token1: the public key is neither of RSA nor of the curve P-256");
 }
 
-/** Keys that were good go on being good while the key set cannot be had. */
+/** While the key set cannot be fetched, the known keys stay valid. */
 function remoteKeys(url: URL, now: () => number): KeySource {
   const remote = createRemoteJWKSet(url, {
     cacheMaxAge: keySets.maxAgeMs,
@@ -163,7 +205,7 @@ function isVerdict(error: unknown): boolean {
     error instanceof errors.JWKSMultipleMatchingKeys || error instanceof errors.JOSENotSupported;
 }
 
-/** What the token's bearer may know; other errors are ours, e.g. a key set that cannot be had. */
+/** Errors that the token's bearer may see. Other errors are ours, e.g. a key set that cannot be fetched. */
 export function refusal(error: unknown): unknown {
   if (error instanceof errors.JWTExpired) return new TokenError("it has expired");
   if (error instanceof errors.JWTClaimValidationFailed) {
@@ -183,7 +225,7 @@ export function refusal(error: unknown): unknown {
   return error;
 }
 
-/** Imported once: doing it for each token would cost more than the check. */
+/** The key is imported once: importing it for each token would cost more than the signature check. */
 export class HmacKey {
   readonly #secret: Uint8Array<ArrayBuffer>;
   #key: CryptoKey | undefined;

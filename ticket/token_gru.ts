@@ -1,10 +1,13 @@
-/** Gru's own scheme: salted MD5. Tokens are for ever and for everything; for clients that know no other. */
+/**
+ * The scheme of the old Gru: salted MD5. Its tokens never expire and grant every right. For clients that know no other
+ * scheme.
+ */
 import { md5 } from "@noble/hashes/legacy.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import { everything } from "./rights.ts";
-import { type Claims, type Door, type Office, TokenError } from "./scheme.ts";
+import { type Claims, type Issuer, TokenError, type Verifier } from "./scheme.ts";
 
-export function gruOffice(saltToTicket: string, saltToSpear: string): Office {
+export function gruIssuer(saltToTicket: string, saltToSpear: string): Issuer {
   return {
     bindsNodes: false,
     admit: async ({ userId = "", userName = "", appType = "" }, token1) => {
@@ -18,7 +21,7 @@ export function gruOffice(saltToTicket: string, saltToSpear: string): Office {
   };
 }
 
-export function gruDoor(saltToSpear: string): Door {
+export function gruVerifier(saltToSpear: string): Verifier {
   return {
     check: async (claims, token1, token2) => {
       if (!equal(token2, token2Of(claims, token1, saltToSpear))) {
@@ -28,12 +31,13 @@ export function gruDoor(saltToSpear: string): Door {
       return { grant: { userId, userName, appType, rights: everything }, token2 };
     },
     resume: async () => undefined,
-    // It is for all nodes.
+    // The token is valid at all nodes.
     pass: async (entry) => entry.token2 ?? "",
+    onceOf: () => undefined,
   };
 }
 
-/** `md5hex(source + "_" + salt)`; a blank source or salt gives "". */
+/** `md5hex(source + "_" + salt)`; "" for a blank source or salt. */
 export function gruToken(source: string, salt: string): string {
   if (source.trim() === "" || salt.trim() === "") return "";
   return bytesToHex(md5(utf8ToBytes(`${source}_${salt}`)));
@@ -47,7 +51,7 @@ function sourceOf({ userId, userName, appType }: Claims): string {
   return `${userId}_${userName}_${appType}`;
 }
 
-/** Takes the same time wherever the two differ. "" equals nothing: a missing salt opens no door. */
+/** Compares in constant time. "" equals nothing, so a missing salt accepts no token. */
 function equal(given: string, expected: string): boolean {
   if (expected === "" || given.length !== expected.length) return false;
   let difference = 0;

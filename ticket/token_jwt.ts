@@ -1,40 +1,51 @@
 /**
- * Scheme jwt. token2 is ticket's own JSON Web Token: bound to the user, the app, the rights and some nodes, good for
- * seconds and for one use. Its secret is known to ticket and to the spears, which make tokens of their own for clients
- * that come back (`resume`) or are sent elsewhere.
+ * Scheme jwt. token2 is ticket's own JSON Web Token. It is bound to the user, the app, the rights and some nodes, is
+ * valid for seconds and can be used once. Ticket and the spears share its secret. The spears issue such tokens too, for
+ * clients that reconnect (`resume`) or are moved to another node.
  */
-import { errors, jwtVerify, SignJWT } from "jose";
-import { readRights, writeRights } from "./rights.ts";
+import { decodeJwt, errors, type JWTPayload, jwtVerify, SignJWT } from "jose";
+import { expectedUserId, isUserId } from "@gru/spear/identifiers";
+import { writeRights } from "./rights.ts";
 import {
-  type Door,
   type Entry,
-  type Grant,
-  type Office,
+  type Issuer,
+  type Once,
   type Token,
   TokenError,
+  type Verifier,
 } from "./scheme.ts";
-import { HmacKey, maxTokenLength, refusal, token1Checker, type Token1Config } from "./token1.ts";
+import {
+  expectedTime,
+  HmacKey,
+  isTime,
+  maxTokenLength,
+  refusal,
+  rightsOf,
+  token1Checker,
+  type Token1Config,
+  wrongClaim,
+} from "./token1.ts";
 
-export interface JwtOfficeConfig {
+export interface JwtIssuerConfig {
   readonly token1: Token1Config;
-  /** The first one signs, all are accepted: so that one can follow the other. */
+  /** The first one signs, all are accepted, so that secrets can be rotated. */
   readonly token2Secrets: readonly string[];
   readonly token2Ms: number;
-  /** Rights end with token1, or after this time. */
+  /** Rights end with token1, or after this time, whichever is earlier. */
   readonly rightsMs: number;
 }
 
-export interface JwtDoorConfig {
+export interface JwtVerifierConfig {
   readonly token2Secrets: readonly string[];
   /** This spear's name. */
   readonly node: string;
   readonly skewMs: number;
 }
 
-/** Says what a token is for, so that no other token of the same secret passes for it. */
+/** The token's type, so that no other token with the same secret passes for a token2. */
 const type = "gru-token2+jwt";
 
-export function jwtOffice(config: JwtOfficeConfig, now: () => number = Date.now): Office {
+export function jwtIssuer(config: JwtIssuerConfig, now: () => number = Date.now): Issuer {
   const check = token1Checker(config.token1, now);
   const signer = new Signer(config.token2Secrets, now);
   return {
@@ -46,11 +57,12 @@ export function jwtOffice(config: JwtOfficeConfig, now: () => number = Date.now)
         rightsUntil: Math.min(grant.rightsUntil ?? Infinity, now() + config.rightsMs),
       };
     },
-    issue: (grant, _token1, nodes) => signer.sign(grant, nodes, config.token2Ms),
+    issue: (grant, _token1, nodes) =>
+      signer.sign({ grant, issuedAt: now() }, nodes, config.token2Ms),
   };
 }
 
-export function jwtDoor(config: JwtDoorConfig, now: () => number = Date.now): Door {
+export function jwtVerifier(config: JwtVerifierConfig, now: () => number = Date.now): Verifier {
   const { node, skewMs } = config;
   const signer = new Signer(config.token2Secrets, now);
   return {
@@ -58,9 +70,9 @@ export function jwtDoor(config: JwtDoorConfig, now: () => number = Date.now): Do
       const entry = await signer.read(token2, skewMs);
       const { grant, nodes } = entry;
       if (grant.userId !== userId) throw new TokenError("it belongs to another user");
-      // Old clients may leave these out.
+      // Old clients may leave these fields out.
       if (userName !== "" && grant.userName !== userName) {
-        throw new TokenError("it belongs to a user of another name");
+        throw new TokenError("it belongs to another user name");
       }
       if (appType !== "" && grant.appType !== appType) {
         throw new TokenError("it belongs to another app");
@@ -68,8 +80,12 @@ export function jwtDoor(config: JwtDoorConfig, now: () => number = Date.now): Do
       if (!nodes.includes(node)) throw new TokenError("it is for other nodes");
       return entry;
     },
-    resume: ({ grant, nodes = [node] }) => signer.sign(grant, nodes, Infinity),
-    pass: async ({ grant }, nodes, lifeMs) => (await signer.sign(grant, nodes, lifeMs)).token,
+    resume: (entry) => signer.sign(entry, entry.nodes ?? [node], Infinity),
+    pass: async (entry, nodes, lifeMs) => (await signer.sign(entry, nodes, lifeMs)).token,
+    onceOf: (token) => {
+      const { jti = "", exp = 0 } = decodeJwt(token);
+      return onceOf(jti, exp, skewMs);
+    },
   };
 }
 
@@ -82,8 +98,12 @@ class Signer {
     this.#now = now;
   }
 
-  /** Not beyond the end of the rights. */
-  async sign(grant: Grant, nodes: readonly string[], lifeMs: number): Promise<Token> {
+  /** The token never outlives the rights. */
+  async sign(
+    { grant, issuedAt = this.#now() }: Pick<Entry, "grant" | "issuedAt">,
+    nodes: readonly string[],
+    lifeMs: number,
+  ): Promise<Token> {
     const { userId, userName, appType, rights, rightsUntil = 0 } = grant;
     const expiresAt = Math.min(this.#now() + lifeMs, rightsUntil);
     const token = await new SignJWT({
@@ -92,6 +112,8 @@ class Signer {
       ...writeRights(rights),
       nodes,
       until: rightsUntil,
+      // With fractions of a second, so that a ticket issued a moment after a kick is accepted.
+      iat: issuedAt / 1000,
     })
       .setProtectedHeader({ alg: "HS256", typ: type })
       .setSubject(userId)
@@ -106,23 +128,26 @@ class Signer {
     skewMs: number,
   ): Promise<Entry & { readonly nodes: readonly string[] }> {
     if (token.length > maxTokenLength) throw new TokenError("it is too long");
-    const { sub, jti, exp, name, app, nodes, until, groups, users } = await this.#payload(
-      token,
-      skewMs,
-    );
-    // We signed it: it is as we write it, or by somebody who has the secret.
-    if (
-      sub === undefined || jti === undefined || exp === undefined || typeof until !== "number" ||
-      typeof name !== "string" || typeof app !== "string" || !Array.isArray(nodes)
-    ) {
-      throw new TokenError("it lacks claims");
-    }
+    const payload = await this.#payload(token, skewMs);
+    // The signature is ours. The claims may still come from another version of this program, or from a thief of the
+    // secret.
+    const sub = claim(payload, "sub", isUserId, expectedUserId);
+    const jti = claim(payload, "jti", isTokenId, "text of 1 to 256 characters");
+    const exp = claim(payload, "exp", isTime, expectedTime);
+    const until = claim(payload, "until", isMilliseconds, "milliseconds since 1970");
+    const iat = payload.iat === undefined
+      ? guessIssued(exp, until)
+      : claim(payload, "iat", isTime, expectedTime);
+    const name = claim(payload, "name", isText, "text");
+    const app = claim(payload, "app", isText, "text");
+    const nodes = claim(payload, "nodes", isTexts, "a list of names");
     if (until + skewMs <= this.#now()) throw new TokenError("its rights have expired");
-    const rights = readRights({ groups, users });
+    const rights = rightsOf(payload);
     return {
       grant: { userId: sub, userName: name, appType: app, rights, rightsUntil: until },
       nodes,
-      once: { id: jti, until: exp * 1000 + skewMs },
+      once: onceOf(jti, exp, skewMs),
+      issuedAt: Math.min(iat * 1000, this.#now()),
     };
   }
 
@@ -148,4 +173,51 @@ class Signer {
     if (key === undefined) throw new TypeError("token2: no secret");
     return key.get();
   }
+}
+
+/**
+ * Seconds. For a token of a version that wrote no `iat`: ticket's tokens lived for 30 s unless the profile said
+ * otherwise. A `resume` lived as long as the rights, so its time of issue is unknown.
+ */
+function guessIssued(exp: number, until: number): number {
+  return exp * 1000 >= until ? 0 : exp - 29;
+}
+
+/**
+ * After `until` on this node's clock, no node accepts the token: another clock may be `skewMs` behind this one, and
+ * accepts expired tokens for `skewMs` more.
+ */
+function onceOf(id: string, exp: number, skewMs: number): Once {
+  return { id, until: exp * 1000 + 2 * skewMs };
+}
+
+/** The latest time that a `Date` can represent: later than every token, and still safe to add to. */
+const maxMs = 8.64e15;
+
+/** @throws {TokenError} that names the claim. */
+function claim<T>(
+  payload: JWTPayload,
+  name: string,
+  is: (value: unknown) => value is T,
+  expected: string,
+): T {
+  const value = payload[name];
+  if (is(value)) return value;
+  throw wrongClaim(name, expected, value);
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every(isText);
+}
+
+function isTokenId(value: unknown): value is string {
+  return isText(value) && value.length > 0 && value.length <= 256;
+}
+
+function isMilliseconds(value: unknown): value is number {
+  return typeof value === "number" && value >= 0 && value <= maxMs;
 }

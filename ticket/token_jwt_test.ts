@@ -7,24 +7,24 @@ import {
   type GenerateKeyPairResult,
   SignJWT,
 } from "jose";
-import { type Door, door, type Office, office, type OfficeConfig } from "./token.ts";
+import { type Issuer, issuer, type IssuerConfig, type Verifier, verifier } from "./token.ts";
 
 const secret = "business-secret-of-32-characters!";
 const token2Secret = "our-own-secret-of-32-characters-!";
 const claims = { userId: "7", userName: "Ann", appType: "1" };
 
-/** Unix milliseconds; tests move it on. */
+/** Unix milliseconds; tests advance it. */
 class Clock {
   ms = 1_700_000_000_000;
   readonly now = () => this.ms;
 }
 
-function officeOf(
-  token1: Partial<OfficeConfig["token1"]>,
+function issuerOf(
+  token1: Partial<IssuerConfig["token1"]>,
   clock: Clock,
-  changes: Partial<OfficeConfig> = {},
-): Office {
-  return office({
+  changes: Partial<IssuerConfig> = {},
+): Issuer {
+  return issuer({
     scheme: "jwt",
     token1: { skewMs: 5000, ...token1 },
     token2Secret,
@@ -34,8 +34,8 @@ function officeOf(
   }, clock.now);
 }
 
-function doorOf(clock: Clock, node = "spear1", secrets = token2Secret): Door {
-  return door({ scheme: "jwt", token2Secret: secrets, skewMs: 5000 }, node, clock.now);
+function verifierOf(clock: Clock, node = "spear1", secrets = token2Secret): Verifier {
+  return verifier({ scheme: "jwt", token2Secret: secrets, skewMs: 5000 }, node, clock.now);
 }
 
 function token1(
@@ -54,9 +54,9 @@ function refused(message: RegExp) {
   return { name: "TokenError", message };
 }
 
-Deno.test("jwt: the office admits the bearer of a token1 with its rights until it expires", async () => {
+Deno.test("jwt: the issuer admits the bearer of a token1 with its rights until it expires", async () => {
   const clock = new Clock();
-  const { admit } = officeOf({ secret, issuer: "shop", audience: "gru" }, clock);
+  const { admit } = issuerOf({ secret, issuer: "shop", audience: "gru" }, clock);
   const payload = { iss: "shop", aud: ["gru"], groups: { listen: [[1, 9]], send: [3] } };
   const grant = await admit(claims, await token1(clock, payload).sign(hmac));
   assert.deepEqual(grant, {
@@ -68,9 +68,9 @@ Deno.test("jwt: the office admits the bearer of a token1 with its rights until i
   assert.deepEqual(alone, grant);
 });
 
-Deno.test("jwt: rights end after rightsMs where token1 lives longer", async () => {
+Deno.test("jwt: rights end after rightsMs when token1 is valid for longer", async () => {
   const clock = new Clock();
-  const { admit } = officeOf({ secret }, clock, { rightsMs: 60_000 });
+  const { admit } = issuerOf({ secret }, clock, { rightsMs: 60_000 });
   const grant = await admit({}, await token1(clock).sign(hmac));
   assert.equal(grant.rightsUntil, clock.ms + 60_000);
 });
@@ -80,21 +80,21 @@ for (
     ["that has expired", { exp: 1_699_999_900 }, /it has expired/],
     ["that never expires", { exp: undefined }, /claim exp is missing/],
     ["that is not valid yet", { nbf: 1_700_000_100 }, /claim nbf does not fit/],
-    ["from the future", { iat: 1_700_000_100 }, /from the future/],
+    ["issued in the future", { iat: 1_700_000_100 }, /issued in the future/],
     ["of another issuer", { iss: "evil" }, /claim iss does not fit/],
     ["for another audience", { aud: "bank" }, /claim aud does not fit/],
-    ["of nobody", { sub: undefined }, /claim sub is missing/],
-    ["of a user that is no number", { sub: "ann" }, /claim sub: expected a user id/],
-    ["of another user", { sub: "8" }, /belongs to another \(claim sub\)/],
-    ["of another name", { name: "Bob" }, /belongs to another \(claim name\)/],
-    ["of another app", { app: "2" }, /belongs to another \(claim app\)/],
-    ["with a name that is no text", { name: {} }, /claim name: expected text/],
-    ["with rights that are none", { groups: [{}] }, /claim groups\[0\]: expected an id/],
+    ["without a user", { sub: undefined }, /claim sub is missing/],
+    ["for a user id that is not a number", { sub: "ann" }, /claim sub: expected a user id/],
+    ["for another user", { sub: "8" }, /belongs to another \(claim sub\)/],
+    ["for another user name", { name: "Bob" }, /belongs to another \(claim name\)/],
+    ["for another app", { app: "2" }, /belongs to another \(claim app\)/],
+    ["with a name that is not text", { name: {} }, /claim name: expected text/],
+    ["with invalid rights", { groups: [{}] }, /claim groups\[0\]: expected an id/],
   ] as const
 ) {
-  Deno.test(`jwt: the office refuses a token1 ${what}`, async () => {
+  Deno.test(`jwt: the issuer refuses a token1 ${what}`, async () => {
     const clock = new Clock();
-    const { admit } = officeOf({ secret, issuer: "shop", audience: "gru" }, clock);
+    const { admit } = issuerOf({ secret, issuer: "shop", audience: "gru" }, clock);
     const token = await token1(clock, { iss: "shop", aud: "gru", ...payload }).sign(hmac);
     await assert.rejects(admit(claims, token), refused(message));
   });
@@ -102,7 +102,7 @@ for (
 
 Deno.test("jwt: clocks may differ by skewMs and no more", async () => {
   const clock = new Clock();
-  const { admit } = officeOf({ secret }, clock);
+  const { admit } = issuerOf({ secret }, clock);
   const nowS = clock.ms / 1000;
   await admit({}, await token1(clock, { exp: nowS - 4, iat: nowS - 9 }).sign(hmac));
   await admit({}, await token1(clock, { nbf: nowS + 4, iat: nowS + 4 }).sign(hmac));
@@ -118,7 +118,7 @@ function unsigned(header: object, payload: object): string {
 
 Deno.test("jwt: alg none, garbage, and tokens of megabytes are refused", async () => {
   const clock = new Clock();
-  const { admit } = officeOf({ secret }, clock);
+  const { admit } = issuerOf({ secret }, clock);
   const exp = clock.ms / 1000 + 60;
   for (const alg of ["none", "None", "NONE", "HS512", ""]) {
     await assert.rejects(admit({}, unsigned({ alg }, { sub: "7", exp })), { name: "TokenError" });
@@ -129,16 +129,16 @@ Deno.test("jwt: alg none, garbage, and tokens of megabytes are refused", async (
 });
 
 for (const alg of ["RS256", "ES256"]) {
-  Deno.test(`jwt: a token1 signed by ${alg} is checked with the public key, which is no secret`, async () => {
+  Deno.test(`jwt: a token1 signed by ${alg} is verified with the public key, which does not work as a shared secret`, async () => {
     const clock = new Clock();
     const { privateKey, publicKey } = await generateKeyPair(alg);
     const pem = await exportSPKI(publicKey);
-    const { admit } = officeOf({ publicKey: pem }, clock);
+    const { admit } = issuerOf({ publicKey: pem }, clock);
     await admit(claims, await token1(clock, {}, { alg }).sign(privateKey));
     const other = await generateKeyPair(alg);
     const forged = await token1(clock, {}, { alg }).sign(other.privateKey);
     await assert.rejects(admit(claims, forged), refused(/signature/));
-    // Key confusion: the public key taken for a shared secret.
+    // Key confusion: an attacker uses the public key as if it were the shared secret.
     for (const text of [pem, pem.trim(), pem.replaceAll(/-----.*-----|\s/g, "")]) {
       const confused = await token1(clock).sign(new TextEncoder().encode(text));
       await assert.rejects(admit(claims, confused), refused(/algorithm is not allowed/));
@@ -150,14 +150,14 @@ for (const alg of ["RS256", "ES256"]) {
   });
 }
 
-/** Of the whole program: the key set's cache knows no other. */
+/** Replaces the clock of the whole program, because the key set's cache uses no other. */
 function timeOfAll(clock: Clock): Disposable {
   const { now } = Date;
   Date.now = clock.now;
   return { [Symbol.dispose]: () => void (Date.now = now) };
 }
 
-Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its death", async () => {
+Deno.test("jwt: keys come from a key set, follow its rotation, and stay valid while it is down", async () => {
   const clock = new Clock();
   using _time = timeOfAll(clock);
   const first = await generateKeyPair("ES256");
@@ -174,7 +174,7 @@ Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its d
   });
   try {
     const jwks = `http://127.0.0.1:${server.addr.port}/keys`;
-    const { admit } = officeOf({ jwks, issuer: "shop", audience: "gru" }, clock);
+    const { admit } = issuerOf({ jwks, issuer: "shop", audience: "gru" }, clock);
     const payload = { iss: "shop", aud: "gru", exp: clock.ms / 1000 + 100_000 };
     const signed = (alg: string, kid: string, { privateKey }: GenerateKeyPairResult) =>
       token1(clock, payload, { alg, kid }).sign(privateKey);
@@ -183,7 +183,7 @@ Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its d
     for (let i = 0; i < 10; i++) await admit(claims, byFirst);
     assert.equal(asked, 1);
 
-    // A key that nobody has does not make us ask again and again.
+    // An unknown key does not cause a fetch for each token.
     for (let i = 0; i < 10; i++) {
       await assert.rejects(admit(claims, bySecond), refused(/signature/));
     }
@@ -194,14 +194,14 @@ Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its d
     }
     assert.equal(asked, 2);
 
-    // The second comes: found by the first token that is signed with it.
+    // The key set gets a second key: the first token signed with it triggers the fetch.
     keys = [old, fresh];
     clock.ms += 31_000;
     for (let i = 0; i < 10; i++) await admit(claims, bySecond);
     await admit(claims, byFirst);
     assert.equal(asked, 3);
 
-    // The first goes: refused when the cache is old.
+    // The key set drops the first key: its tokens are rejected once the cache expires.
     keys = [fresh];
     await admit(claims, byFirst);
     clock.ms += 601_000;
@@ -217,35 +217,41 @@ Deno.test("jwt: keys come from a key set, follow its rotation, and outlive its d
   }
 });
 
-Deno.test("jwt: a key set that cannot be had is no fault of the token", async () => {
+Deno.test("jwt: a key set that cannot be fetched is not reported as an invalid token", async () => {
   const jwks = "http://127.0.0.1:1/keys";
-  const { admit } = officeOf({ jwks, issuer: "shop", audience: "gru" }, new Clock());
+  const { admit } = issuerOf({ jwks, issuer: "shop", audience: "gru" }, new Clock());
   const { privateKey } = await generateKeyPair("ES256");
   const token = await token1(new Clock(), {}, { alg: "ES256" }).sign(privateKey);
   await assert.rejects(admit(claims, token), (error: Error) => error.name !== "TokenError");
 });
 
 async function token2(clock: Clock, nodes = ["spear1", "spear2"], payload = {}) {
-  const { admit, issue } = officeOf({ secret }, clock);
+  const { admit, issue } = issuerOf({ secret }, clock);
   const text = await token1(clock, { groups: ["a*"], ...payload }).sign(hmac);
   return await issue(await admit(claims, text), text, nodes);
 }
 
-Deno.test("jwt: token2 opens the doors of its nodes to its user, for seconds", async () => {
+Deno.test("jwt: token2 admits its user at its nodes, for some seconds", async () => {
   const clock = new Clock();
   const { token, expiresAt } = await token2(clock);
   assert.equal(expiresAt, clock.ms + 30_000);
   for (const node of ["spear1", "spear2"]) {
-    const { grant, nodes, once } = await doorOf(clock, node).check(claims, "", token);
+    const { grant, nodes, once } = await verifierOf(clock, node).check(claims, "", token);
     assert.deepEqual(grant.rights, { listen: ["a*"], send: ["a*"], users: ["*"] });
     assert.deepEqual(nodes, ["spear1", "spear2"]);
-    assert.equal(once?.until, clock.ms + 35_000);
+    assert.equal(once?.until, clock.ms + 40_000);
   }
-  const { check } = doorOf(clock);
+  const { check } = verifierOf(clock);
   await check({ ...claims, userName: "", appType: "" }, "", token);
-  await assert.rejects(doorOf(clock, "spear3").check(claims, "", token), refused(/other nodes/));
+  await assert.rejects(
+    verifierOf(clock, "spear3").check(claims, "", token),
+    refused(/other nodes/),
+  );
   await assert.rejects(check({ ...claims, userId: "8" }, "", token), refused(/another user/));
-  await assert.rejects(check({ ...claims, userName: "B" }, "", token), refused(/another name/));
+  await assert.rejects(
+    check({ ...claims, userName: "B" }, "", token),
+    refused(/another user name/),
+  );
   await assert.rejects(check({ ...claims, appType: "2" }, "", token), refused(/another app/));
   clock.ms += 36_000;
   await assert.rejects(check(claims, "", token), refused(/expired/));
@@ -253,7 +259,7 @@ Deno.test("jwt: token2 opens the doors of its nodes to its user, for seconds", a
 
 Deno.test("jwt: no other token of the same secret passes for token2, nor token2 for token1", async () => {
   const clock = new Clock();
-  const { check } = doorOf(clock);
+  const { check } = verifierOf(clock);
   const key = new TextEncoder().encode(token2Secret);
   const lookalike = token1(clock, { nodes: ["spear1"], until: clock.ms + 1e6 });
   await assert.rejects(check(claims, "", await lookalike.sign(key)), refused(/claim typ/));
@@ -261,49 +267,49 @@ Deno.test("jwt: no other token of the same secret passes for token2, nor token2 
     .sign(hmac);
   await assert.rejects(check(claims, "", forged), refused(/signature/));
   const { token } = await token2(clock);
-  await assert.rejects(officeOf({ secret }, clock).admit(claims, token), refused(/signature/));
+  await assert.rejects(issuerOf({ secret }, clock).admit(claims, token), refused(/signature/));
   for (const garbage of ["", "a.b.c", unsigned({ alg: "none", typ: "gru-token2+jwt" }, {})]) {
     await assert.rejects(check(claims, "", garbage), { name: "TokenError" });
   }
 });
 
-Deno.test("jwt: a token to resume with has the same bindings and lives as long as the rights", async () => {
+Deno.test("jwt: a resume token has the same bindings and is valid as long as the rights", async () => {
   const clock = new Clock();
   const { token } = await token2(clock);
-  const own = doorOf(clock);
+  const own = verifierOf(clock);
   const entry = await own.check(claims, "", token);
   const resume = await own.resume(entry);
   assert.equal(resume?.expiresAt, clock.ms + 600_000);
   clock.ms += 599_000;
-  const again = await doorOf(clock, "spear2").check(claims, "", resume?.token ?? "");
+  const again = await verifierOf(clock, "spear2").check(claims, "", resume?.token ?? "");
   assert.deepEqual(again.grant, entry.grant);
   assert.deepEqual(again.nodes, entry.nodes);
   assert.notEqual(again.once?.id, entry.once?.id);
   await assert.rejects(
-    doorOf(clock, "spear3").check(claims, "", resume?.token ?? ""),
+    verifierOf(clock, "spear3").check(claims, "", resume?.token ?? ""),
     refused(/other nodes/),
   );
   clock.ms += 10_000;
   await assert.rejects(own.check(claims, "", resume?.token ?? ""), refused(/expired/));
 });
 
-Deno.test("jwt: a spear can send its clients to other nodes", async () => {
+Deno.test("jwt: a spear can issue tokens that move its clients to other nodes", async () => {
   const clock = new Clock();
-  const own = doorOf(clock);
+  const own = verifierOf(clock);
   const entry = await own.check(claims, "", (await token2(clock)).token);
   const pass = await own.pass(entry, ["spear9"], 20_000);
-  const { grant } = await doorOf(clock, "spear9").check(claims, "", pass);
+  const { grant } = await verifierOf(clock, "spear9").check(claims, "", pass);
   assert.deepEqual(grant, entry.grant);
   await assert.rejects(own.check(claims, "", pass), refused(/other nodes/));
 });
 
-Deno.test("jwt: one secret can follow another without a moment when tokens fail", async () => {
+Deno.test("jwt: secrets can be rotated without rejecting any valid token", async () => {
   const clock = new Clock();
   const next = "the-next-secret-of-32-characters!!";
   const { token } = await token2(clock);
-  await doorOf(clock, "spear1", `${next},${token2Secret}`).check(claims, "", token);
+  await verifierOf(clock, "spear1", `${next}, ${token2Secret}`).check(claims, "", token);
   await assert.rejects(
-    doorOf(clock, "spear1", next).check(claims, "", token),
+    verifierOf(clock, "spear1", next).check(claims, "", token),
     refused(/signature/),
   );
 });

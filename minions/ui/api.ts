@@ -1,8 +1,8 @@
-/** Calls to the console's own server, which passes `/api` on to stat, and the shapes of the answers. */
+/** Calls to the console's own server, which forwards `/api` to stat, and the shapes of the answers. */
 import type { z } from "zod";
 import type * as shape from "@gru/stat/api_schemas";
 
-/** `Answer<"presence">`: by the name that the shape has in stat's HTTP API. */
+/** `Answer<"presence">`: the shape with this name in stat's HTTP API. */
 export type Answer<Name extends keyof typeof shape> = (typeof shape)[Name] extends z.ZodType
   ? z.output<(typeof shape)[Name]>
   : never;
@@ -10,11 +10,13 @@ export type Answer<Name extends keyof typeof shape> = (typeof shape)[Name] exten
 export interface Session {
   /** null: not signed in. */
   readonly role: "look" | "act" | null;
-  /** There is no password, so nothing to sign out of. */
+  /** There is no password, so there is nothing to sign out of. */
   readonly open: boolean;
+  /** There are users with names of their own. */
+  readonly named: boolean;
 }
 
-/** Told to the window when the server does not know this session any more. */
+/** An event of the window: the server does not know this session any more. */
 export const signedOut = "signed-out";
 
 /** @throws {Error} with the server's own message when the answer is not 2xx. */
@@ -43,8 +45,14 @@ export function get<T>(path: string): Promise<T> {
   return call("GET", path);
 }
 
-/** A name as one part of a path of stat's HTTP API. */
+/**
+ * Names as segments of a path of stat's HTTP API.
+ * @throws {Error} for a name that a browser would resolve (. and ..), however it is escaped: the path would be a
+ * different one.
+ */
 export function apiPath(...names: readonly string[]): string {
+  const lost = names.find((name) => name === "" || name === "." || name === "..");
+  if (lost !== undefined) throw new Error(`"${lost}" is not an id`);
   return ["/api", ...names.map(encodeURIComponent)].join("/");
 }
 

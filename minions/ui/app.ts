@@ -1,5 +1,6 @@
 /** The frame of the console: sign-in, the pages, and the live connection that all pages share. */
 import type { Snapshot } from "../snapshot.ts";
+import { auditPage } from "./audit.ts";
 import { call, get, type Session, signedOut } from "./api.ts";
 import { applyChoices, choiceButtons, followSystem } from "./choices.ts";
 import { clientPage } from "./client.ts";
@@ -11,7 +12,13 @@ import { peoplePage } from "./people.ts";
 import { signInPage } from "./sign_in.ts";
 import { t } from "./words.ts";
 
-const pages = { cluster: clusterPage, people: peoplePage, listen: listenPage, client: clientPage };
+const pages = {
+  cluster: clusterPage,
+  people: peoplePage,
+  listen: listenPage,
+  client: clientPage,
+  audit: auditPage,
+};
 type PageName = keyof typeof pages;
 const pageNames = Object.keys(pages) as PageName[];
 const againMs = 2000;
@@ -29,7 +36,7 @@ class Frame {
     this.#session = session;
   }
 
-  /** Makes anew what is on show. */
+  /** Renders the current page again. */
   render(): void {
     this.#page?.stop?.();
     this.#page = undefined;
@@ -39,7 +46,7 @@ class Frame {
 
   signedOut(): void {
     if (this.#session.role === null) return;
-    this.#session = { role: null, open: false };
+    this.#session = { ...this.#session, role: null, open: false };
     this.#source?.close();
     this.#source = undefined;
     this.#snapshot = undefined;
@@ -52,12 +59,15 @@ class Frame {
       this.#session = session;
       this.render();
     };
-    this.#root.replaceChildren(signInPage({ tools: this.#choices(), onSignedIn }));
+    this.#root.replaceChildren(
+      signInPage({ named: this.#session.named, tools: this.#choices(), onSignedIn }),
+    );
     this.#root.querySelector("input")?.focus();
   }
 
   #renderPage(mayAct: boolean): void {
-    const name = pageNames.find((one) => location.hash.slice(2) === one) ?? "cluster";
+    const [first, ...path] = location.hash.slice(2).split("/").map(decoded);
+    const name = pageNames.find((one) => first === one) ?? "cluster";
     const links = pageNames.map((page) =>
       h("a", { href: `#/${page}`, "aria-current": page === name ? "page" : undefined }, t(page))
     );
@@ -86,7 +96,7 @@ class Frame {
       main,
     );
     document.title = `${t(name)} · Gru`;
-    this.#page = pages[name]({ main, mayAct });
+    this.#page = pages[name]({ main, mayAct, path });
     if (this.#snapshot !== undefined) this.#page.update?.(this.#snapshot);
     this.#connect();
     this.#showStatus();
@@ -102,7 +112,7 @@ class Frame {
     setText(this.#status, t(isLive ? "live" : "reconnecting"));
   }
 
-  /** One connection for all pages; the browser reconnects it by itself, unless it was refused. */
+  /** One connection for all pages. The browser reconnects it by itself, unless it was refused. */
   #connect(): void {
     if (this.#source !== undefined && this.#source.readyState !== EventSource.CLOSED) return;
     const source = this.#source = new EventSource("/events");
@@ -123,6 +133,15 @@ class Frame {
     if (session === undefined) return void setTimeout(() => this.#resume(), againMs);
     if (session.role === null) this.signedOut();
     else this.#connect();
+  }
+}
+
+/** A person may have written it. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
   }
 }
 

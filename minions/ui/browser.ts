@@ -1,4 +1,4 @@
-/** Groups or users by the beginning of their ids, page after page; each leads to its place. */
+/** Lists groups or users by the beginning of their ids, page by page; each links to its details. */
 import { type Answer, get, messageOf } from "./api.ts";
 import type { Kind } from "./dialogs.ts";
 import { h, headRow, scrolling, setText } from "./dom.ts";
@@ -7,7 +7,7 @@ import { t } from "./words.ts";
 
 interface BrowserOptions {
   readonly kind: Kind;
-  /** Of stat's HTTP API. */
+  /** A path of stat's HTTP API. */
   readonly path: string;
   readonly choose: (id: string) => void;
 }
@@ -58,7 +58,7 @@ export function idBrowser({ kind, path, choose }: BrowserOptions): HTMLElement {
       page = { found: [], next: null };
       problem = messageOf(error);
     }
-    // A later search has begun meanwhile.
+    // A later search has begun in the meantime.
     if (mine !== turn) return;
     if (after === "") rows.replaceChildren();
     rows.append(...page.found.map(({ id, on }) => {

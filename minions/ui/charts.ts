@@ -58,7 +58,7 @@ export class HourCharts {
     this.#load();
   }
 
-  /** Shows this node; empty: all together. */
+  /** Shows this node; empty: all nodes together. */
   show(node: string): void {
     this.#node = node;
     this.#load();
@@ -83,12 +83,19 @@ export class HourCharts {
     const node = this.#node;
     const query = node === "" ? "" : `?${new URLSearchParams({ node })}`;
     const rates = await get<Rates>(`${apiPath("rates")}${query}`).catch(() => undefined);
-    // Another node may have been chosen meanwhile.
+    // Another node may have been chosen in the meantime.
     if (rates === undefined || node !== this.#node) return;
-    const at = rates.at.map((ms) => ms / 1000);
+    // A time without a sample in each gap, so that no line crosses it.
+    const gaps = rates.at.flatMap((ms, i) =>
+      (rates.at[i + 1] ?? ms) - ms > 1.5 * rates.stepMs ? [i] : []
+    );
+    const broken = <T>(values: readonly T[], missing: (i: number) => T): T[] =>
+      values.flatMap((value, i) => gaps.includes(i) ? [value, missing(i)] : [value]);
+    const at = broken(rates.at, (i) => (rates.at[i] ?? 0) + rates.stepMs).map((ms) => ms / 1000);
     for (const { plot, kind: { series, unit = 1 } } of this.#charts) {
       const scaled = series.map(([key]) =>
-        rates[key].map((value) => value === null ? null : value / unit)
+        broken<number | null>(rates[key], () => null)
+          .map((value) => value === null ? null : value / unit)
       );
       plot.setData([at, ...scaled]);
     }
@@ -125,12 +132,15 @@ function drawing({ series, suffix = "" }: Kind): UPlot.Options {
       {
         ...axis,
         values: (_, at) => at.map((s) => hourAndMinute(s * 1000)),
+        // Labels have minutes and whole numbers: finer ticks would repeat them.
+        incrs: [1, 2, 5, 10, 15, 20, 30, 60].map((minutes) => 60 * minutes),
         space: 60,
         size: 30,
       },
       {
         ...axis,
         values: (_, found) => found.map((value) => `${count(value)}${suffix}`),
+        incrs: Array.from({ length: 10 }, (_, n) => [1, 2, 5].map((step) => step * 10 ** n)).flat(),
         space: 28,
         size: 64,
       },
@@ -148,7 +158,7 @@ function drawing({ series, suffix = "" }: Kind): UPlot.Options {
   };
 }
 
-/** A colour of the page in a form that a canvas knows. */
+/** A colour of the page in a form that a canvas understands. */
 function color(name: string): string {
   const probe = h("i", { hidden: true });
   probe.style.color = `var(${name})`;
@@ -158,8 +168,11 @@ function color(name: string): string {
   return color;
 }
 
-/** All that is known of the last hour, ten minutes at least. */
+/**
+ * The known part of the last hour, at least ten minutes. It ends with the last sample, because the browser's clock may
+ * be wrong.
+ */
 function hourOf(at: ArrayLike<number>): [number, number] {
-  const now = Date.now() / 1000;
+  const now = at[at.length - 1] ?? Date.now() / 1000;
   return [Math.max(now - 3600, Math.min(at[0] ?? now, now - 600)), now];
 }

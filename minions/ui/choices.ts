@@ -1,4 +1,4 @@
-/** What each browser remembers of its person: the language and the theme. */
+/** The choices that each browser remembers: the language and the theme. */
 import { h, setText } from "./dom.ts";
 import { language, t } from "./words.ts";
 
@@ -10,17 +10,17 @@ function theme() {
   return themes.find((one) => one === chosen) ?? "auto";
 }
 
-/** Puts the choices into the document, from where styles and words take them. */
+/** Puts the choices into the document, where styles and texts read them. */
 export function applyChoices(): void {
   const chosen = localStorage.getItem("gru-language") ?? navigator.language;
   document.documentElement.lang = chosen.startsWith("zh") ? "zh" : "en";
   document.documentElement.dataset.theme = theme();
 }
 
-/** Told to the window when colours are others, by choice or because the system's are. */
+/** An event of the window: the colours have changed, by choice or with the system's. */
 export const recoloured = "recoloured";
 
-/** @param onLanguage the page is to be made anew: its words are others */
+/** @param onLanguage called when the page must be rendered again in another language */
 export function choiceButtons(onLanguage: () => void): HTMLElement[] {
   function chooseLanguage(): void {
     localStorage.setItem("gru-language", language() === "zh" ? "en" : "zh");

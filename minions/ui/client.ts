@@ -1,8 +1,8 @@
-/** Simulated clients, side by side: real socket.io connections from this browser to the spears. */
+/** Simulated clients, side by side: real connections from this browser to the spears, by the client library. */
 import { badge, field, h, keepOptions, setText } from "./dom.ts";
 import { timeOfDay } from "./format.ts";
 import type { Page, PageOptions } from "./page.ts";
-import { type Message, SimulatedClient } from "./simulated_client.ts";
+import { SimulatedClient, type SimulatedClientOptions } from "./simulated_client.ts";
 import { t } from "./words.ts";
 
 const linesKept = 200;
@@ -12,9 +12,11 @@ interface Spear {
   readonly address: string;
 }
 
+type Shown = Parameters<SimulatedClientOptions["onMessage"]>[0];
+
 interface Card {
   readonly element: HTMLElement;
-  /** Spears that can be chosen. */
+  /** The spears that can be chosen. */
   offer(spears: readonly Spear[]): void;
   stop(): void;
 }
@@ -43,8 +45,7 @@ export function clientPage({ main }: PageOptions): Page {
   add();
   return {
     update(snapshot) {
-      if (!("nodes" in snapshot)) return;
-      spears = snapshot.nodes.flatMap(({ node, address }) =>
+      spears = (snapshot.known?.nodes ?? []).flatMap(({ node, address }) =>
         address === null ? [] : [{ node, address }]
       );
       for (const card of cards) card.offer(spears);
@@ -73,10 +74,11 @@ function clientCard(number: number, remove: () => void): Card {
   const state = badge(t("notConnected"));
   const connect = h("button", { type: "submit", class: "primary" }, t("connect"));
   const forGroup = [
-    h("button", { type: "button", onclick: () => join("subscribe") }, t("subscribe")),
-    h("button", { type: "button", onclick: () => join("unsubscribe") }, t("unsubscribe")),
-    h("button", { type: "button", onclick: askOnline }, t("askOnline")),
+    h("button", { type: "button", onclick: () => client.subscribe(groupId()) }, t("subscribe")),
+    h("button", { type: "button", onclick: () => client.unsubscribe(groupId()) }, t("unsubscribe")),
+    h("button", { type: "button", onclick: () => client.online(groupId()) }, t("askOnline")),
   ];
+  const groupId = () => group.value.trim();
   const send = h("button", { type: "submit", class: "primary" }, t("send"));
   const log = h("ol", { class: "log", tabindex: "0", "aria-label": t("log") });
 
@@ -86,17 +88,15 @@ function clientCard(number: number, remove: () => void): Card {
     log.prepend(line);
     while (log.children.length > linesKept) log.lastElementChild?.remove();
   }
-  function showMessage({ fromId, msgType, target, content, seq }: Partial<Message>): void {
-    const to = msgType === 2
-      ? t("everyone")
-      : `${t(msgType === 1 ? "group" : "user")} ${target?.id}`;
+  function showMessage({ fromId, target, content, seq }: Shown): void {
+    const to = target === undefined ? t("everyone") : `${t(target.kind)} ${target.id}`;
     say("message", `${fromId} → ${to}: ${content}${seq === undefined ? "" : `  #${seq}`}`);
   }
-  function showState(now: "off" | "connecting" | "on", address: string): void {
+  function showState(now: "off" | "connecting" | "on", node: string): void {
     const text = {
       off: () => t("notConnected"),
       connecting: () => t("connecting"),
-      on: () => t("connectedTo", new URL(address).host),
+      on: () => t("connectedTo", node),
     };
     setText(state, text[now]());
     state.dataset.state = now === "on" ? "Live" : "";
@@ -108,27 +108,12 @@ function clientCard(number: number, remove: () => void): Card {
   function toggle(event: Event): void {
     event.preventDefault();
     if (!client.isOff) return client.disconnect();
-    void client.connect({
-      userId: userId.value.trim(),
-      token1: token1.value,
-      address: by.value,
-    });
+    client.connect({ userId: userId.value.trim(), token1: token1.value, node: by.value });
   }
-  async function join(event: "subscribe" | "unsubscribe"): Promise<void> {
-    const argument = { userId: idOf(userId.value), subscribeGroups: [{ id: idOf(group.value) }] };
-    if (await client.request(event, argument)) say("ok", `${event} ${group.value}`);
-  }
-  async function askOnline(): Promise<void> {
-    const data = await client.request<{ userIds: unknown[] }>("online", idOf(group.value));
-    if (data) say("ok", `online ${group.value}: ${data.userIds.join(", ")}`);
-  }
-  async function sendMessage(event: Event): Promise<void> {
+  function sendMessage(event: Event): void {
     event.preventDefault();
-    const type = toKind.value === "group" ? 1 : 0;
-    const id = idOf(toKind.value === "self" ? userId.value : toId.value);
-    const argument = { type, target: { id }, content: content.value };
-    const data = await client.request<{ id: string; seq: number }>("msg", argument);
-    if (data) say("ok", `msg: id ${data.id}, seq ${data.seq}`);
+    const id = toKind.value === "self" ? userId.value : toId.value;
+    void client.send(toKind.value === "group" ? "group" : "user", id.trim(), content.value);
   }
 
   const element = h(
@@ -158,14 +143,8 @@ function clientCard(number: number, remove: () => void): Card {
     offer: (spears) =>
       keepOptions(
         by,
-        spears.map(({ node, address }) => ({ value: address, label: `${node} ${address}` })),
+        spears.map(({ node, address }) => ({ value: node, label: `${node} ${address}` })),
       ),
     stop: () => client.disconnect(),
   };
-}
-
-/** An id as clients send it: a number where it is one. */
-function idOf(text: string): number | string {
-  const id = text.trim();
-  return /^\d{1,15}$/.test(id) ? Number(id) : id;
 }

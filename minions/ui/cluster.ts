@@ -1,22 +1,37 @@
-/** The whole cluster at a glance: numbers, nodes, the last hour, programs, events. */
+/** The whole cluster on one page: numbers, nodes, the last hour, programs, events. */
 import type { ClusterEvent } from "../cluster.ts";
 import type { Snapshot, StatSnapshot } from "../snapshot.ts";
+import { canaryCard } from "./canary.ts";
 import { HourCharts } from "./charts.ts";
-import { askDrain } from "./dialogs.ts";
+import { askDrain, askRebalance } from "./dialogs.ts";
 import { badge, h, keepOptions, setText } from "./dom.ts";
-import { count, duration, megabytes, rate, timeOfDay } from "./format.ts";
+import { count, dateAndTime, duration, megabytes, percent, rate, timeOfDay } from "./format.ts";
 import { type Column, LiveTable } from "./live_table.ts";
 import type { Page, PageOptions } from "./page.ts";
 import { t, type Word } from "./words.ts";
 
-type Node = StatSnapshot["nodes"][number];
-/** One that went stays on the page for a while, so that nobody misses it. */
-type Gone = { readonly node: string; readonly gone: "Died" | "Left" };
+type Node = StatSnapshot["nodes"][number] & {
+  /** The clock's offset, if it is large enough to be shown. */
+  readonly clock?: string;
+  /** Connections that it takes. */
+  readonly capacity?: number | undefined;
+};
+type Program = Snapshot["instances"][number] & {
+  readonly uptimeMs: number;
+  readonly clock: string;
+};
+/** A node that left stays on the page for a while, so that nobody misses it. */
+type Gone = {
+  readonly node: string;
+  readonly gone: "Died" | "Left";
+  readonly had: number | undefined;
+};
 
 const goneShownMs = 300_000;
+const eventsShown = 200;
 
 export function clusterPage({ main, mayAct }: PageOptions): Page {
-  const warning = h("p", { class: "warning", role: "status", hidden: true });
+  const warnings = warningList();
   const tiles = tilesOf([
     ["nodes", ({ nodes }) => count(nodes.length)],
     ["connections", ({ totals }) => count(totals.connections)],
@@ -32,20 +47,34 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
     h("option", { value: "" }, t("allNodes")),
   );
   const charts = new HourCharts();
+  const canary = canaryCard();
   const programs = programTable();
   const events = eventList();
 
   main.append(
     h("h1", { class: "hidden" }, t("cluster")),
-    warning,
+    warnings.element,
     tiles.element,
-    h("section", { class: "card" }, h("h2", {}, t("spears")), nodes.element),
+    h(
+      "section",
+      { class: "card spears" },
+      h(
+        "div",
+        { class: "row spread" },
+        h("h2", {}, t("spears")),
+        mayAct
+          ? h("button", { type: "button", class: "small", onclick: askRebalance }, t("rebalance"))
+          : undefined,
+      ),
+      nodes.element,
+    ),
     h(
       "section",
       { class: "card" },
       h("div", { class: "row spread" }, h("h2", {}, t("lastHour")), select),
       charts.element,
     ),
+    canary.element,
     h(
       "div",
       { class: "columns" },
@@ -56,22 +85,22 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
 
   return {
     update(snapshot) {
-      const problem = "problem" in snapshot
-        ? snapshot.problem
-        : snapshot.stale
-        ? t("staleRegistry")
-        : "";
-      warning.hidden = problem === "";
-      setText(warning, problem);
-      if ("nodes" in snapshot) {
-        tiles.show(snapshot);
-        nodes.show([...snapshot.nodes, ...goneNodes(snapshot)]);
-        keepOptions(select, snapshot.nodes.map(({ node }) => ({ value: node, label: node })));
+      const { known, problems, events: happened } = snapshot;
+      warnings.show(problems);
+      // Rows that may be of an earlier time look so; the warning says of when they are.
+      main.classList.toggle("outdated", problems.some(({ away }) => away !== "zookeeper"));
+      if (known !== undefined) {
+        tiles.show(known);
+        nodes.show([...nodesOf(known, snapshot), ...goneNodes(known, snapshot)]);
+        keepOptions(select, known.nodes.map(({ node }) => ({ value: node, label: node })));
       }
-      programs.show(snapshot.instances.filter(({ service }) => service !== "spear"));
-      events.show(snapshot.events);
+      programs.show(programsOf(snapshot));
+      events.show(happened);
     },
-    stop: () => charts.stop(),
+    stop() {
+      charts.stop();
+      canary.stop();
+    },
   };
 }
 
@@ -86,6 +115,29 @@ function tilesOf(kinds: readonly (readonly [Word, (snapshot: StatSnapshot) => st
     element,
     show(snapshot: StatSnapshot): void {
       for (const { value, text } of tiles) setText(value, text(snapshot));
+    },
+  };
+}
+
+/** What is away, since when, and what works all the same. */
+function warningList() {
+  const element = h("div", { class: "warnings", role: "status" });
+  let shown = "";
+  return {
+    element,
+    show(problems: Snapshot["problems"]): void {
+      const latest = JSON.stringify([problems]);
+      if (latest === shown) return;
+      shown = latest;
+      element.replaceChildren(...problems.map(({ away, since, detail }) =>
+        h(
+          "p",
+          { class: "warning", title: detail },
+          h("strong", {}, t(`away_${away}`, timeOfDay(since))),
+          " ",
+          t(`works_without_${away}`),
+        )
+      ));
     },
   };
 }
@@ -112,26 +164,55 @@ function nodeTable(mayAct: boolean): LiveTable<Node | Gone> {
     keyOf: ({ node }) => node,
     classOf: (node) => "gone" in node ? "gone" : "",
     columns: [
-      { head: t("node"), text: ({ node }) => node },
+      {
+        head: t("node"),
+        text: (node) => "gone" in node ? node.node : node.node + (node.clock ?? ""),
+      },
       { head: t("state"), node: (node, last) => stateBadge(stateOfNode(node), last) },
-      number("connections", (node) => count(node.connections)),
-      number("users", (node) => count(node.users)),
-      number("groups", (node) => count(node.groups)),
-      number("sentShort", (node) => rate(node.acceptedPerSecond)),
-      number("deliveredShort", (node) => rate(node.deliveredPerSecond)),
-      number("memory", (node) => megabytes(node.memoryBytes)),
+      {
+        head: t("connections"),
+        class: "number",
+        text: (node) => {
+          if ("gone" in node) return node.had === undefined ? "" : t("had", count(node.had));
+          return known(node, count(node.connections));
+        },
+      },
+      number(
+        "full",
+        ({ connections, capacity, reporting }) =>
+          capacity === undefined || !reporting ? "–" : percent(connections / capacity),
+      ),
+      number("users", (node) => known(node, count(node.users))),
+      number("groups", (node) => known(node, count(node.groups))),
+      number("sentShort", (node) => known(node, rate(node.acceptedPerSecond))),
+      number("deliveredShort", (node) => known(node, rate(node.deliveredPerSecond))),
+      number("memory", (node) => known(node, megabytes(node.memoryBytes))),
       number("uptime", (node) => duration(node.uptimeMs)),
+      { head: t("version"), text: (node) => "gone" in node ? "" : node.version },
       { head: t("address"), text: (node) => "gone" in node ? "" : node.address ?? "" },
       ...(mayAct ? [drain] : []),
     ],
   });
 }
 
-type State = "Live" | "Standby" | "Draining" | "Silent" | Gone["gone"];
+/** What a node has not reported is not 0. */
+function known({ reporting }: Node, text: string): string {
+  return reporting ? text : "–";
+}
+
+type State =
+  | "Live"
+  | "NotReady"
+  | "Drained"
+  | "Standby"
+  | "Away"
+  | "Draining"
+  | "Silent"
+  | Gone["gone"];
 
 function stateOfNode(node: Node | Gone): State {
   if ("gone" in node) return node.gone;
-  if (node.draining) return "Draining";
+  if (node.draining) return node.reporting && node.connections === 0 ? "Drained" : "Draining";
   return node.reporting ? "Live" : "Silent";
 }
 
@@ -142,23 +223,58 @@ function stateBadge(state: State, last: HTMLElement | undefined): HTMLElement {
   return shown;
 }
 
-function programTable(): LiveTable<Snapshot["instances"][number]> {
+/** The offset of a wrong clock is shown after the name. */
+function clockOf({ meta }: Snapshot["instances"][number]): string {
+  const { clockOffsetSeconds: seconds } = meta;
+  return typeof seconds === "number"
+    ? ` (${t("clock")} ${seconds > 0 ? "+" : ""}${seconds} s)`
+    : "";
+}
+
+function nodesOf({ nodes }: StatSnapshot, { instances }: Snapshot): Node[] {
+  const spears = new Map(
+    instances.flatMap((one) => one.service === "spear" ? [[one.name, one] as const] : []),
+  );
+  return nodes.map((node) => {
+    const spear = spears.get(node.node);
+    const capacity = spear?.meta.capacity;
+    return {
+      ...node,
+      clock: spear === undefined ? "" : clockOf(spear),
+      capacity: typeof capacity === "number" && capacity > 0 ? capacity : undefined,
+    };
+  });
+}
+
+/** All programs except the spears. Both times are the cluster's, because the browser's clock may be wrong. */
+function programsOf({ at, instances }: Snapshot): Program[] {
+  return instances.filter(({ service }) => service !== "spear").map((one) => ({
+    ...one,
+    uptimeMs: Math.max(0, at - one.startedAt),
+    clock: clockOf(one),
+  }));
+}
+
+function programTable(): LiveTable<Program> {
   return new LiveTable({
     label: t("programs"),
     empty: t("noPrograms"),
     keyOf: ({ service, name }) => `${service} ${name}`,
     columns: [
-      { head: t("node"), text: ({ name }) => name },
+      { head: t("node"), text: ({ name, clock }) => name + clock },
       {
         head: t("state"),
-        // An idgen that does not issue ids now says so.
-        node: ({ meta }, last) => stateBadge(meta.active === false ? "Standby" : "Live", last),
+        // An idgen that does not issue ids is shown as standby.
+        node: ({ meta }, last) => {
+          const away = meta.withoutRegistry === true;
+          return stateBadge(away ? "Away" : meta.active === false ? "Standby" : "Live", last);
+        },
       },
       { head: t("version"), text: ({ meta }) => `${meta.version ?? ""}` },
       {
         head: t("uptime"),
         class: "number",
-        text: ({ startedAt }) => duration(Date.now() - startedAt),
+        text: ({ uptimeMs }) => duration(uptimeMs),
       },
       { head: t("address"), text: ({ addresses }) => Object.values(addresses).join("  ") },
     ],
@@ -174,13 +290,16 @@ function eventList() {
       const latest = JSON.stringify(events);
       if (latest === shown) return;
       shown = latest;
-      const lines = events.map(({ at, kind, name }) =>
+      const lines = events.slice(0, eventsShown).map(({ at, kind, name, connections }) =>
         h(
           "li",
           { "data-kind": kind },
-          h("time", {}, timeOfDay(at)),
+          h("time", { title: dateAndTime(at) }, timeOfDay(at)),
           h("strong", {}, name),
           h("span", {}, t(kind)),
+          connections === undefined || connections === 0
+            ? undefined
+            : h("small", {}, t("hadConnections", count(connections))),
         )
       );
       const nothing = h("li", { class: "empty" }, t("noEvents"));
@@ -189,14 +308,14 @@ function eventList() {
   };
 }
 
-function goneNodes({ at, nodes, events }: StatSnapshot & Snapshot): Gone[] {
-  const seen = new Set(nodes.map(({ node }) => node));
+function goneNodes({ nodes }: StatSnapshot, { at, instances, events }: Snapshot): Gone[] {
+  const seen = new Set([...nodes.map(({ node }) => node), ...instances.map(({ name }) => name)]);
   const gone: Gone[] = [];
-  for (const { service, name, kind, at: wentAt } of events) {
+  for (const { service, name, kind, at: wentAt, connections: had } of events) {
     if (service !== "spear" || seen.has(name)) continue;
     seen.add(name);
     if ((kind !== "died" && kind !== "left") || at - wentAt > goneShownMs) continue;
-    gone.push({ node: name, gone: kind === "died" ? "Died" : "Left" });
+    gone.push({ node: name, gone: kind === "died" ? "Died" : "Left", had });
   }
   return gone;
 }

@@ -1,4 +1,4 @@
-/** What is done only after a question: each dialog asks, acts, and then shows the result or the error in its place. */
+/** Actions that need a confirmation: each dialog asks, acts, and then shows the result or the error. */
 import { type Answer, apiPath, call, messageOf } from "./api.ts";
 import { type Child, field, h, setText } from "./dom.ts";
 import { count } from "./format.ts";
@@ -10,17 +10,21 @@ interface Question<T> {
   readonly title: string;
   readonly note?: string;
   readonly fields?: Child;
+  /** What the button does: "Kick user 9". */
+  readonly verb: string;
   readonly isDangerous?: boolean;
   readonly run: () => Promise<T>;
-  readonly told: (answer: T) => string;
+  readonly summary: (answer: T) => string;
   readonly done?: () => void;
 }
 
-function ask<T>({ title, note, fields, isDangerous, run, told, done }: Question<T>): void {
+function ask<T>(
+  { title, note, fields, verb, isDangerous, run, summary, done }: Question<T>,
+): void {
   const result = h("p", { class: "result", role: "status" });
   const cancel = h("button", { type: "button", onclick: () => dialog.close() }, t("cancel"));
   const kind = isDangerous ? "primary danger" : "primary";
-  const confirm = h("button", { type: "submit", class: kind }, t("confirm"));
+  const confirm = h("button", { type: "submit", class: kind }, verb);
   const dialog: HTMLDialogElement = h(
     "dialog",
     { "aria-label": title },
@@ -39,7 +43,7 @@ function ask<T>({ title, note, fields, isDangerous, run, told, done }: Question<
     confirm.disabled = true;
     result.className = "result";
     try {
-      setText(result, told(await run()));
+      setText(result, summary(await run()));
       confirm.hidden = true;
       setText(cancel, t("close"));
       cancel.focus();
@@ -52,14 +56,14 @@ function ask<T>({ title, note, fields, isDangerous, run, told, done }: Question<
   }
   dialog.addEventListener("close", () => {
     dialog.remove();
-    // The button that opened it may have gone with what was acted on.
+    // The button that opened the dialog may have disappeared.
     if (document.activeElement === document.body) document.getElementById("main")?.focus();
   });
   document.body.append(dialog);
   dialog.showModal();
 }
 
-/** Which nodes did not answer; nothing if all did. */
+/** The nodes that did not answer; empty if all did. */
 export function failures({ failed }: Pick<Answer<"touched">, "failed">): string {
   if (failed.length === 0) return "";
   return `${t("failedNodes")}: ${failed.map(({ node }) => node).join(", ")}`;
@@ -67,8 +71,8 @@ export function failures({ failed }: Pick<Answer<"touched">, "failed">): string 
 
 function touched(answer: Pick<Answer<"touched">, "connections" | "failed">): string {
   const nodes = failures(answer);
-  const told = `${count(answer.connections)} ${t("touched")}`;
-  return nodes === "" ? told : `${told} · ${nodes}`;
+  const summary = `${count(answer.connections)} ${t("touched")}`;
+  return nodes === "" ? summary : `${summary} · ${nodes}`;
 }
 
 function contentField() {
@@ -78,14 +82,15 @@ function contentField() {
 
 export function askPublish(kind: Kind, id: string): void {
   const { content, fields } = contentField();
-  // One for the dialog: pressing the button again after an error sends nothing twice.
+  // One key for the dialog: pressing the button again after an error sends nothing twice.
   const key = { "idempotency-key": crypto.randomUUID() };
   const path = apiPath(`${kind}s`, id, "messages");
   ask({
     title: t("askPublish", `${t(kind)} ${id}`),
+    verb: t("publish"),
     fields,
     run: () => call<Answer<"position">>("POST", path, { content: content.value }, key),
-    told: ({ id, seq }) => `${t("accepted")}: id ${id}, seq ${seq}`,
+    summary: ({ id, seq }) => `${t("accepted")}: id ${id}, seq ${seq}`,
   });
 }
 
@@ -93,27 +98,30 @@ export function askBroadcast(): void {
   const { content, fields } = contentField();
   ask({
     title: t("askBroadcast"),
+    verb: t("broadcast"),
     fields,
     run: () => {
       const body = { content: content.value };
       return call<Answer<"broadcastResult">>("POST", apiPath("broadcast"), body);
     },
-    told: touched,
+    summary: touched,
   });
 }
 
 export interface KickOptions {
   readonly title: string;
+  readonly verb: string;
   readonly path: string;
   readonly canBan: boolean;
   readonly done: () => void;
 }
 
-export function askKick({ title, path, canBan, done }: KickOptions): void {
+export function askKick({ title, verb, path, canBan, done }: KickOptions): void {
   const reason = h("input", { maxlength: 256, autocomplete: "off" });
   const minutes = h("input", { type: "number", min: 0, max: 5_000_000, step: 1, value: 0 });
   ask({
     title,
+    verb,
     isDangerous: true,
     fields: [field(t("reason"), reason), canBan ? field(t("banMinutes"), minutes) : undefined],
     run: () => {
@@ -121,7 +129,7 @@ export function askKick({ title, path, canBan, done }: KickOptions): void {
       const body = { reason: reason.value, ...(banMs > 0 ? { banMs } : {}) };
       return call<Answer<"touched">>("POST", path, body);
     },
-    told: touched,
+    summary: touched,
     done,
   });
 }
@@ -129,18 +137,30 @@ export function askKick({ title, path, canBan, done }: KickOptions): void {
 export function askLift(kind: Kind, id: string, done: () => void): void {
   ask({
     title: t("askLift", `${t(kind)} ${id}`),
+    verb: t("lift"),
     run: () => call("DELETE", apiPath("bans", kind, id)),
-    told: () => t("lifted"),
+    summary: () => t("lifted"),
     done,
+  });
+}
+
+export function askRebalance(): void {
+  ask({
+    title: t("askRebalance"),
+    verb: t("rebalance"),
+    note: t("rebalanceNote"),
+    run: () => call<Answer<"rebalanceStatus">>("POST", apiPath("rebalance"), {}),
+    summary: ({ running }) => t(running ? "rebalanceRuns" : "rebalanceDone"),
   });
 }
 
 export function askDrain(node: string): void {
   ask({
     title: t("askDrain", node),
+    verb: t("drainNode", node),
     note: t("drainNote"),
     isDangerous: true,
     run: () => call<Answer<"drainResult">>("POST", apiPath("nodes", node, "drain"), {}),
-    told: ({ connections }) => `${count(connections)} ${t("willMove")}`,
+    summary: ({ connections }) => `${count(connections)} ${t("willMove")}`,
   });
 }

@@ -29,7 +29,7 @@ function addTo(element: Element, children: readonly Child[]): void {
   }
 }
 
-/** Sets a text only where it is another one: what is selected or read aloud stays. */
+/** Sets a text only if it differs, so that a selection or a screen reader is not disturbed. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -39,12 +39,12 @@ export function field(label: string, control: Element): HTMLLabelElement {
   return h("label", { class: "field" }, h("span", {}, label), control);
 }
 
-/** A pill that says what something is, coloured by `state`. */
+/** A pill that shows a state, coloured by `state`. */
 export function badge(text: string, state?: string): HTMLSpanElement {
   return h("span", { class: "badge", "data-state": state }, text);
 }
 
-/** What may be wider or higher than its place; the keyboard scrolls it too. */
+/** A region that may be wider or higher than its place; the keyboard can scroll it too. */
 export function scrolling(label: string, kind: string, ...children: readonly Child[]) {
   const attributes = { class: `scroll ${kind}`, tabindex: "0", role: "region" };
   return h("div", { ...attributes, "aria-label": label }, children);
@@ -60,7 +60,7 @@ export function headRow(heads: readonly Head[]): HTMLTableSectionElement {
   return h("thead", {}, h("tr", {}, cells));
 }
 
-/** A table that is shown once; a column without a head is one of buttons. */
+/** A table that is rendered once; a column without a head contains buttons. */
 export function plainTable(
   label: string,
   heads: readonly (string | Head)[],
@@ -72,7 +72,7 @@ export function plainTable(
   return scrolling(label, "", h("table", {}, headRow(columns), body));
 }
 
-/** Gives a selection these options after its first one, and keeps what is chosen if it is still there. */
+/** Sets the options of a selection after its first one, and keeps the chosen one if it still exists. */
 export function keepOptions(
   select: HTMLSelectElement,
   options: readonly { readonly value: string; readonly label: string }[],

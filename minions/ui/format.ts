@@ -1,7 +1,7 @@
-/** Numbers and times as people of the page's language read them. */
+/** Numbers and times in the format of the page's language. */
 import { language } from "./words.ts";
 
-// Making one of these costs far more than using it, and a page of fifty nodes wants hundreds a second.
+// Creating a formatter costs far more than using it, and a page with fifty nodes needs hundreds per second.
 function both<T>(make: (language: string) => T) {
   return { en: make("en-GB"), zh: make("zh-CN") };
 }
@@ -20,6 +20,11 @@ export function count(number: number): string {
 
 export function rate(number: number): string {
   return (number < 100 ? tenths : whole)[language()].format(number);
+}
+
+/** @param share 0.42: `42 %` */
+export function percent(share: number): string {
+  return `${count(100 * share)} %`;
 }
 
 export function megabytes(bytes: number): string {
@@ -42,6 +47,11 @@ export function timeOfDay(at: number): string {
 
 export function hourAndMinute(at: number): string {
   return minute[language()].format(at);
+}
+
+/** `14:03:07.250`, to compare moments. */
+export function timeWithMs(at: number): string {
+  return `${timeOfDay(at)}.${`${Math.floor(at) % 1000}`.padStart(3, "0")}`;
 }
 
 export function dateAndTime(at: number): string {

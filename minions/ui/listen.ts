@@ -1,7 +1,8 @@
-/** Messages of groups and users as they flow. The server samples a flood; the page draws once a frame, at most. */
+/** Messages of groups and users, live. The server samples a flood; the page renders at most once a frame. */
 import type { z } from "zod";
 import type { SpearContract } from "@gru/spear/contract";
 import { apiPath } from "./api.ts";
+import { askTrail } from "./trail.ts";
 import { field, h, headRow, scrolling, setText } from "./dom.ts";
 import { count, timeOfDay } from "./format.ts";
 import type { Page, PageOptions } from "./page.ts";
@@ -9,9 +10,9 @@ import { t } from "./words.ts";
 
 type Heard = z.output<SpearContract["methods"]["listen"]["output"]>;
 
-/** Lines on the page: more nobody reads, and a page must not grow for ever. */
+/** The most lines on the page: nobody reads more, and a page must not grow for ever. */
 const linesKept = 300;
-/** Of one message; the rest is cut off. */
+/** The most characters of a message; the rest is cut off. */
 const charactersShown = 1000;
 
 export function listenPage({ main }: PageOptions): Page {
@@ -100,7 +101,7 @@ export function listenPage({ main }: PageOptions): Page {
         wanted === "" || `${message.fromId} ${message.content}`.toLowerCase().includes(wanted)
       ),
     );
-    // While the page is paused, or not drawn at all, only the newest are kept.
+    // While the page is paused or hidden, only the newest messages are kept.
     if (waiting.length > linesKept) waiting = waiting.slice(-linesKept);
     schedule();
   }
@@ -170,7 +171,20 @@ function lineOf({ target, message }: Heard["messages"][number]): HTMLElement {
   return h(
     "tr",
     {},
-    h("td", {}, timeOfDay(message.createTime)),
+    h(
+      "td",
+      {},
+      h(
+        "button",
+        {
+          type: "button",
+          class: "link",
+          title: t("trail"),
+          onclick: () => askTrail(message.id, target),
+        },
+        timeOfDay(message.createTime),
+      ),
+    ),
     h("td", {}, `${t(target.kind)} ${target.id}`),
     h("td", {}, `${message.fromId}`),
     h("td", { class: "number seq" }, `${message.seq}`),

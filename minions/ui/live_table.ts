@@ -1,11 +1,11 @@
-/** A table whose rows are kept by key, so that an update neither moves the focus nor rebuilds what is the same. */
+/** A table whose rows are kept by key, so that an update neither moves the focus nor rebuilds unchanged rows. */
 import { type Child, h, headRow, scrolling, setText } from "./dom.ts";
 
 export type Column<T> =
   & { readonly head: Child; readonly class?: string }
   & (
     | { readonly text: (item: T) => string }
-    /** Given what it made the last time for this row, to be changed and returned. */
+    /** Gets the element it returned last for this row, to be changed and returned. */
     | { readonly node: (item: T, last: HTMLElement | undefined) => HTMLElement }
   );
 
@@ -16,7 +16,7 @@ interface Row {
 
 export interface LiveTableOptions<T> {
   readonly label: string;
-  /** Said when there are no rows; before the first `show` nothing is. */
+  /** Shown when there are no rows; before the first `show` nothing is shown. */
   readonly empty: string;
   readonly columns: readonly Column<T>[];
   readonly keyOf: (item: T) => string;

@@ -4,12 +4,13 @@ import { idBrowser } from "./browser.ts";
 import { askBroadcast, askKick, askLift, askPublish, failures, type Kind } from "./dialogs.ts";
 import { badge, type Child, field, h, plainTable } from "./dom.ts";
 import { count, dateAndTime } from "./format.ts";
-import type { Page, PageOptions } from "./page.ts";
+import { type Page, type PageOptions, remember } from "./page.ts";
+import { askTrail } from "./trail.ts";
 import { t } from "./words.ts";
 
 const historyShown = 10;
 
-export function peoplePage({ main, mayAct }: PageOptions): Page {
+export function peoplePage({ main, mayAct, path }: PageOptions): Page {
   const kind = h(
     "select",
     {},
@@ -29,9 +30,10 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
   async function find(what: Kind, name: string): Promise<void> {
     kind.value = what;
     id.value = name;
+    remember("people", what, name);
     const mine = ++turn;
     const shown = await (what === "user" ? userView(name) : groupView(name)).catch(problemOf);
-    // Another one may have been asked for meanwhile.
+    // Another user or group may have been requested in the meantime.
     if (mine !== turn) return;
     found.replaceChildren(...shown);
     shown[0]?.scrollIntoView({ block: "nearest" });
@@ -40,6 +42,7 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
   function heading(what: Kind, name: string, state: HTMLElement, kick: string): HTMLElement {
     const path = apiPath(`${what}s`, name, "kick");
     const title = t(what === "user" ? "askKickUser" : "askKickGroup", name);
+    const verb = t(what === "user" ? "kickUser" : "kickGroup", name);
     const done = () => {
       find(what, name);
       showBans();
@@ -52,23 +55,31 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
         "div",
         { class: "row" },
         act(t("publish"), "small", () => askPublish(what, name)),
-        act(kick, "small danger", () => askKick({ title, path, canBan: true, done })),
+        act(kick, "small danger", () => askKick({ title, verb, path, canBan: true, done })),
       ),
     );
   }
 
   async function userView(userId: string): Promise<HTMLElement[]> {
-    const user = await get<Answer<"userPlace">>(apiPath("users", userId));
+    const [user, ban] = await Promise.all([
+      get<Answer<"userPlace">>(apiPath("users", userId)),
+      banOf("user", userId),
+    ]);
     const state = user.online ? badge(t("online"), "Live") : badge(t("offline"));
+    const known = user.nodes.flatMap(({ connections }) => connections);
+    const groupIds = [...new Set(known.flatMap((one) => one.groupIds ?? []))];
     const connections = user.nodes.flatMap(({ node, connections }) =>
-      connections.map(({ connectionId, since, groups }) => [
+      connections.map(({ connectionId, since, transport, address, groups }) => [
         node,
         connectionId,
         dateAndTime(since),
+        transport ?? "–",
+        address ?? "–",
         count(groups),
         act(t("kick"), "small", () =>
           askKick({
             title: t("askKickConnection", connectionId),
+            verb: t("kickConnection"),
             path: apiPath("connections", connectionId, "kick"),
             canBan: false,
             done: () => find("user", userId),
@@ -79,19 +90,57 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
       t("node"),
       t("connection"),
       t("since"),
+      t("transport"),
+      t("address"),
       { head: t("groups"), class: "number" },
       { head: h("span", { class: "hidden" }, t("kick")), class: "act" },
     ];
     return [
       heading("user", userId, state, t("kick")),
+      ...ban,
+      ...(user.online ? [] : [h("p", { class: "empty" }, t("unknownUser"))]),
+      ...facts([
+        [t("name"), [...new Set(known.flatMap(({ name }) => name || []))].join(", ")],
+        [t("app"), [...new Set(known.flatMap(({ app }) => app || []))].join(", ")],
+        [t("groups"), groupIds.map((groupId) => linkTo("group", groupId))],
+      ]),
       ...(connections.length === 0 ? [] : [plainTable(t("connections"), heads, connections)]),
       missing(user),
-      ...await history("users", userId),
+      ...await history("user", userId),
+    ];
+  }
+
+  function linkTo(what: Kind, name: string): HTMLElement {
+    const onclick = () => find(what, name);
+    return h("button", { type: "button", class: "link", onclick }, name);
+  }
+
+  /** The ban that is in force, with the reason and its end. */
+  async function banOf(what: Kind, name: string): Promise<HTMLElement[]> {
+    // Somebody who may see a user may see the bans; when stat is away the user cannot be read either.
+    const { bans } = await get<Answer<"banList">>(apiPath("bans"));
+    const ban = bans.find((one) => one.kind === what && one.id === name);
+    if (ban === undefined) return [];
+    const why = ban.reason === "" ? "" : `: ${ban.reason}`;
+    const lifted = () => {
+      find(what, name);
+      showBans();
+    };
+    return [
+      h(
+        "p",
+        { class: "warning row spread" },
+        h("span", {}, t("bannedUntil", dateAndTime(ban.until)), why),
+        act(t("lift"), "small", () => askLift(what, name, lifted)),
+      ),
     ];
   }
 
   async function groupView(groupId: string): Promise<HTMLElement[]> {
-    const presence = await get<Answer<"presence">>(apiPath("groups", groupId, "presence"));
+    const [presence, ban] = await Promise.all([
+      get<Answer<"presence">>(apiPath("groups", groupId, "presence")),
+      banOf("group", groupId),
+    ]);
     const state = badge(
       `${count(presence.users)} ${t("usersOnline")}`,
       presence.users > 0 ? "Live" : undefined,
@@ -119,9 +168,10 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
     );
     return [
       heading("group", groupId, state, t("kickAll")),
+      ...ban,
       missing(presence),
-      ...(rows.length === 0 ? [] : [parts]),
-      ...await history("groups", groupId),
+      ...(rows.length === 0 ? [h("p", { class: "empty" }, t("unknownGroup"))] : [parts]),
+      ...await history("group", groupId),
     ];
   }
 
@@ -188,7 +238,24 @@ export function peoplePage({ main, mayAct }: PageOptions): Page {
     h("section", { class: "card" }, h("h2", {}, t("bans")), bans),
   );
   showBans();
+  const [what, name] = path;
+  if ((what === "user" || what === "group") && name !== undefined) find(what, name);
   return {};
+}
+
+/** What is known, as a list of terms; nothing where nothing is. */
+function facts(known: readonly (readonly [term: string, value: Child])[]): HTMLElement[] {
+  const rows = known.filter(([, value]) =>
+    value !== "" && !(Array.isArray(value) && value.length === 0)
+  );
+  if (rows.length === 0) return [];
+  return [
+    h(
+      "dl",
+      { class: "facts" },
+      rows.map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]),
+    ),
+  ];
 }
 
 function problemOf(error: unknown): HTMLElement[] {
@@ -199,17 +266,27 @@ function missing(answer: Pick<Answer<"touched">, "failed">): HTMLElement {
   return h("p", { class: "problem" }, failures(answer));
 }
 
-/** The last messages, the newest first; nothing when there are none or they cannot be had. */
-async function history(kinds: "users" | "groups", id: string): Promise<HTMLElement[]> {
-  const path = `${apiPath(kinds, id, "history")}?limit=${historyShown}`;
+/** The last messages, the newest first; nothing when there are none or they cannot be read. */
+async function history(kind: Kind, id: string): Promise<HTMLElement[]> {
+  const path = `${apiPath(`${kind}s`, id, "history")}?limit=${historyShown}`;
   const { messages } = await get<Answer<"history">>(path).catch(() => ({ messages: [] }));
   if (messages.length === 0) return [];
-  const rows = messages.toReversed().map(({ createTime, fromId, content }) => [
+  const rows = messages.toReversed().map(({ id: messageId, createTime, fromId, content }) => [
     dateAndTime(createTime),
     `${fromId}`,
     content,
+    h(
+      "button",
+      { type: "button", class: "small", onclick: () => askTrail(messageId, { kind, id }) },
+      t("trail"),
+    ),
   ]);
-  const heads = [t("time"), t("from"), { head: t("content"), class: "content" }];
+  const heads = [
+    t("time"),
+    t("from"),
+    { head: t("content"), class: "content" },
+    { head: h("span", { class: "hidden" }, t("trail")), class: "act" },
+  ];
   const table = plainTable(t("history"), heads, rows);
   return [h("div", { class: "part" }, h("h3", {}, t("history")), table)];
 }

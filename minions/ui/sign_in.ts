@@ -1,10 +1,12 @@
-/** The page of those who are not signed in. */
+/** The page shown before sign-in. */
 import { call, messageOf, type Session } from "./api.ts";
 import { brand, field, h, setText } from "./dom.ts";
 import { t } from "./words.ts";
 
 export function signInPage(
-  { tools, onSignedIn }: {
+  { named, tools, onSignedIn }: {
+    /** Ask for a name, too. Without one, the password is one that many share. */
+    readonly named: boolean;
     readonly tools: readonly HTMLElement[];
     readonly onSignedIn: (session: Session) => void;
   },
@@ -14,6 +16,12 @@ export function signInPage(
     name: "password",
     autocomplete: "current-password",
     required: true,
+    autofocus: !named,
+  });
+  const name = h("input", {
+    type: "text",
+    name: "name",
+    autocomplete: "username",
     autofocus: true,
   });
   const problem = h("p", { class: "problem", role: "alert" });
@@ -23,7 +31,9 @@ export function signInPage(
     setText(problem, "");
     button.disabled = true;
     try {
-      onSignedIn(await call<Session>("POST", "/sign-in", { password: password.value }));
+      onSignedIn(
+        await call<Session>("POST", "/sign-in", { name: name.value, password: password.value }),
+      );
     } catch (error) {
       setText(problem, messageOf(error));
       password.select();
@@ -37,6 +47,7 @@ export function signInPage(
       "form",
       { class: "card", onsubmit },
       h("h1", {}, brand(), h("span", { class: "light" }, t("console"))),
+      named ? field(t("name"), name) : undefined,
       field(t("password"), password),
       problem,
       button,

@@ -1,105 +1,121 @@
-/** One client as any of Gru's users has: a ticket, a socket.io connection, and requests with their results. */
-import type { io as connectSocket, Socket } from "socket.io-client";
-import type { z } from "zod";
-import type { messageSchema } from "@gru/spear/contract";
-import { get, messageOf } from "./api.ts";
-
-declare global {
-  var io: typeof connectSocket;
-}
-
-export type Message = z.output<typeof messageSchema>;
-
-interface Result<T> {
-  readonly success: boolean;
-  readonly msg: string;
-  readonly data: T | null;
-}
-
-interface Ticket {
-  readonly addr: string;
-  readonly name: string;
-  readonly token: string;
-}
+/** A client like any of Gru's users has: the client library, and what it tells. */
+import {
+  connect,
+  type Group,
+  type Gru,
+  type GruError,
+  type Message,
+  type State,
+} from "@gru/client";
 
 export interface SimulatedClientOptions {
-  readonly onState: (state: "off" | "connecting" | "on", address: string) => void;
-  readonly onMessage: (message: Message) => void;
-  /** What happened: a success, something else worth knowing, or what went wrong. */
+  /** @param node the spear that it is on, when it is `on` */
+  readonly onState: (state: "off" | "connecting" | "on", node: string) => void;
+  readonly onMessage: (message: Pick<Message, "fromId" | "content"> & Partial<Message>) => void;
+  /** Reports what happened: a success, a note, or a problem. */
   readonly say: (kind: "ok" | "note" | "problem", text: string) => void;
 }
 
 export interface Who {
   readonly userId: string;
   readonly token1: string;
-  /** Of a spear; empty: ticket chooses. */
-  readonly address: string;
+  /** The name of a spear; empty: ticket chooses. */
+  readonly node: string;
 }
-
-const answerMs = 10_000;
-const told = { kicked: "problem", missed: "problem", move: "note", presence: "note" } as const;
 
 export class SimulatedClient {
   readonly #options: SimulatedClientOptions;
-  #socket: Socket | undefined;
+  #gru: Gru | undefined;
+  /** Those that it listens to. */
+  readonly #groups = new Map<string, Group>();
 
   constructor(options: SimulatedClientOptions) {
     this.#options = options;
   }
 
   get isOff(): boolean {
-    return this.#socket === undefined;
+    return this.#gru === undefined;
   }
 
-  async connect({ userId, token1, address }: Who): Promise<void> {
-    const claims = { id: userId, name: `user${userId}`, appType: "1", token1 };
-    if (address !== "") return this.#open(address, { ...claims, token2: "" });
-    const query = new URLSearchParams({ userId, userName: claims.name, appType: "1", token1 });
-    const ticket = await get<Result<Ticket>>(`/ticket?${query}`)
-      .catch((error) => ({ success: false, msg: messageOf(error), data: null }));
-    if (ticket.data === null) return this.#options.say("problem", `ticket: ${ticket.msg}`);
-    const { addr, name, token } = ticket.data;
-    this.#options.say("note", `ticket: ${name} ${addr}`);
-    this.#open(addr, { ...claims, token2: token });
+  connect({ userId, token1, node }: Who): void {
+    const { onMessage, say } = this.#options;
+    const gru = this.#gru = connect({
+      ticket: location.origin + (node === "" ? "" : `/spears/${encodeURIComponent(node)}`),
+      method: "GET",
+      user: { id: userId, name: `user${userId}` },
+      token: token1,
+    });
+    gru.on("state", (state) => this.#gru === gru && this.#show(state));
+    gru.on("broadcast", onMessage);
+    gru.on("error", ({ message }) => say("problem", message));
+    const own = gru.user(userId);
+    own.on("message", onMessage);
+    own.on("missed", (missed) => say("problem", `missed ${JSON.stringify(missed)}`));
   }
 
   disconnect(): void {
-    const leaving = this.#socket;
-    this.#socket = undefined;
-    leaving?.disconnect();
+    const leaving = this.#gru;
+    this.#gru = undefined;
+    this.#groups.clear();
+    void leaving?.close({ waitMs: 0 });
     this.#options.onState("off", "");
   }
 
-  /** undefined: it failed, and that was said. */
-  async request<T extends object>(event: string, argument: unknown): Promise<T | undefined> {
-    if (this.#socket === undefined) return undefined;
-    const result: Result<T> = await this.#socket.timeout(answerMs).emitWithAck(event, argument)
-      .catch((error) => ({ success: false, msg: messageOf(error), data: null }));
-    if (result.success) return result.data ?? {} as T;
-    this.#options.say("problem", `${event}: ${result.msg}`);
-    return undefined;
+  subscribe(id: string): void {
+    const { onMessage, say } = this.#options;
+    if (this.#gru === undefined || this.#groups.has(id)) return;
+    const group = this.#gru.group(id, { presence: true });
+    this.#groups.set(id, group);
+    group.on("message", onMessage);
+    group.on("missed", (missed) => say("problem", `missed ${id}: ${JSON.stringify(missed)}`));
+    group.on("presence", (change) => say("note", `presence ${id}: ${JSON.stringify(change)}`));
+    group.on("closed", ({ message }) => {
+      this.#groups.delete(id);
+      say("problem", `${id}: ${message}`);
+    });
+    say("ok", `subscribe ${id}`);
   }
 
-  #open(address: string, claims: object): void {
-    this.#socket?.disconnect();
-    const { onState, onMessage, say } = this.#options;
-    const options = { transports: ["websocket"], forceNew: true, reconnection: false };
-    const socket = this.#socket = globalThis.io(address, options);
-    onState("connecting", address);
-    const close = (kind: "note" | "problem", why: string) => {
-      say(kind, why);
-      if (this.#socket === socket) this.disconnect();
-    };
-    socket.on("connect", async () => {
-      if (await this.request("auth", claims) === undefined) return;
-      say("ok", "auth");
-      onState("on", address);
+  unsubscribe(id: string): void {
+    this.#groups.get(id)?.leave();
+    this.#groups.delete(id);
+    this.#options.say("ok", `unsubscribe ${id}`);
+  }
+
+  async online(id: string): Promise<void> {
+    await this.#try("online", async (gru) => {
+      const users = await gru.group(id).online();
+      return `online ${id}: ${users.join(", ")}`;
     });
-    socket.on("msg", onMessage);
-    for (const [event, kind] of Object.entries(told)) {
-      socket.on(event, (argument: unknown) => say(kind, `${event} ${JSON.stringify(argument)}`));
+  }
+
+  async send(kind: "group" | "user", id: string, content: string): Promise<void> {
+    await this.#try("send", async (gru) => {
+      const { id: message, seq } = await gru[kind](id).send(content);
+      return `send: id ${message}, seq ${seq}`;
+    });
+  }
+
+  async #try(what: string, work: (gru: Gru) => Promise<string>): Promise<void> {
+    if (this.#gru === undefined) return;
+    try {
+      this.#options.say("ok", await work(this.#gru));
+    } catch (error) {
+      this.#options.say("problem", `${what}: ${(error as GruError).message}`);
     }
-    socket.on("connect_error", (error) => close("problem", `${address}: ${error.message}`));
-    socket.on("disconnect", (reason) => close("note", reason));
+  }
+
+  #show(state: State): void {
+    const { onState, say } = this.#options;
+    if (state.name === "online") {
+      say("ok", `online on ${state.node}`);
+      onState("on", state.node);
+    } else if (state.name === "closed") {
+      say("problem", state.why?.message ?? state.name);
+      this.disconnect();
+    } else {
+      if (state.name === "offline") say("problem", state.why.message);
+      onState("connecting", "");
+    }
   }
 }

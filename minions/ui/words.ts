@@ -1,10 +1,17 @@
-/** The words of the console, in English and Chinese. */
+/** The texts of the console, in English and Chinese. */
 
 const words = {
   cluster: ["Cluster", "集群"],
   people: ["Groups and users", "群组与用户"],
   listen: ["Listen", "监听"],
   client: ["Client", "客户端"],
+  audit: ["Audit log", "操作日志"],
+  noCommands: ["Nobody has commanded anything yet.", "尚无操作记录。"],
+  who: ["Who", "操作者"],
+  command: ["Command", "命令"],
+  onWhom: ["On whom", "对象"],
+  details: ["Details", "详情"],
+  result: ["Result", "结果"],
   language: ["中文", "English"],
   theme: ["Theme", "主题"],
   theme_auto: ["as the system", "跟随系统"],
@@ -17,9 +24,39 @@ const words = {
   live: ["Live", "实时"],
   reconnecting: ["Reconnecting…", "正在重连…"],
   look: ["look only", "只读"],
-  staleRegistry: [
-    "ZooKeeper is out of reach. This is what was last known.",
-    "无法连接 ZooKeeper，以下是最后已知的状态。",
+  away_zookeeper: ["ZooKeeper is away since {0}.", "ZooKeeper 自 {0} 起无法连接。"],
+  works_without_zookeeper: [
+    "What runs goes on. Programs that start or stop now are not noticed; a new program cannot start.",
+    "正在运行的程序继续工作，但无法察觉程序的启动或停止，新程序无法启动。",
+  ],
+  away_stat: [
+    "No stat answers since {0}: the numbers are of that time.",
+    "stat 自 {0} 起无响应，以下为当时的数据。",
+  ],
+  works_without_stat: [
+    "Clients, tickets and messages go on. Searching, kicks, bans and the API do not work.",
+    "客户端、票据和消息不受影响；查询、踢出、封禁和 API 暂不可用。",
+  ],
+  away_redis: [
+    "stat's Redis is away since {0}: the numbers are of that time.",
+    "stat 的 Redis 自 {0} 起无法连接，以下为当时的数据。",
+  ],
+  works_without_redis: [
+    "Clients stay connected. If spears use the same Redis, new messages wait for it and are then refused. Searching, kicks and bans do not work.",
+    "客户端保持连接。若 spear 使用同一个 Redis，新消息会先等待，超时后被拒绝；查询、踢出和封禁暂不可用。",
+  ],
+  away_reports: [
+    "Redis may have lost data; since {0} the spears report again.",
+    "Redis 可能丢失了数据，自 {0} 起 spear 正在重新上报。",
+  ],
+  works_without_reports: [
+    "This takes some seconds. Clients and messages go on.",
+    "通常只需数秒，客户端和消息不受影响。",
+  ],
+  away_key: ["stat refuses this console since {0}.", "stat 自 {0} 起拒绝本控制台。"],
+  works_without_key: [
+    "GRU_STAT_API_KEY must be the same here and at stat. Nothing else is affected.",
+    "请确认此处与 stat 的 GRU_STAT_API_KEY 相同；其他功能不受影响。",
   ],
   nodes: ["Nodes", "节点"],
   node: ["Node", "节点"],
@@ -32,6 +69,7 @@ const words = {
   deliveredShort: ["Delivered/s", "投递/秒"],
   memory: ["Memory", "内存"],
   uptime: ["Uptime", "运行时间"],
+  clock: ["clock", "时钟"],
   state: ["State", "状态"],
   address: ["Address", "地址"],
   spears: ["Spears", "Spear 节点"],
@@ -46,12 +84,29 @@ const words = {
   noNodes: ["No spear is alive.", "没有存活的 spear。"],
   noPrograms: ["No other program is alive.", "没有其他存活的程序。"],
   drain: ["Drain", "排空"],
+  rebalance: ["Rebalance", "重新均衡"],
+  askRebalance: ["Give every node its share of the clients again", "让各节点重新分担客户端"],
+  rebalanceNote: [
+    "Clients move gently until the loads fit. Clients that do not know the event move stay.",
+    "客户端将平缓迁移，直到负载均衡；不支持 move 事件的客户端保持不动。",
+  ],
+  rebalanceRuns: [
+    "It has begun: see the connections of the nodes.",
+    "已开始，请观察各节点的连接数。",
+  ],
+  rebalanceDone: ["No node has more than its share.", "没有节点超出其份额。"],
   stateLive: ["live", "正常"],
+  stateNotReady: ["not ready", "未就绪"],
+  stateDrained: ["drained, safe to stop", "已排空，可停止"],
   stateStandby: ["standby", "待命"],
+  stateAway: ["reserved ids, without ZooKeeper", "ZooKeeper 不可用，使用预留 ID"],
   stateDraining: ["draining", "排空中"],
   stateSilent: ["not reporting", "未上报"],
   stateDied: ["dead", "已死亡"],
   stateLeft: ["left", "已离开"],
+  full: ["Full", "占用"],
+  had: ["had {0}", "原有 {0}"],
+  hadConnections: ["had {0} connections", "原有 {0} 个连接"],
   joined: ["joined", "加入"],
   draining: ["is draining", "开始排空"],
   left: ["left", "离开"],
@@ -75,6 +130,35 @@ const words = {
   nothingFound: ["Nothing found.", "没有结果。"],
   publish: ["Publish", "发送消息"],
   kick: ["Kick", "踢出"],
+  kickUser: ["Kick user {0}", "踢出用户 {0}"],
+  kickGroup: ["Empty group {0}", "清空群组 {0}"],
+  kickConnection: ["Kick this connection", "踢出此连接"],
+  drainNode: ["Drain {0}", "排空 {0}"],
+  name: ["Name", "名称"],
+  app: ["App", "应用"],
+  transport: ["Transport", "传输方式"],
+  unknownUser: [
+    "Nobody with this id is connected. Gru knows users only while they are connected.",
+    "没有使用此 ID 的连接；Gru 只知道在线的用户。",
+  ],
+  unknownGroup: ["Nobody is in this group now.", "此群组目前没有成员。"],
+  bannedUntil: ["Banned until {0}", "封禁至 {0}"],
+  canary: ["From node to node", "节点之间"],
+  canaryHint: [
+    "Each node sends a small message to all others every few seconds. A row is a node that hears; the times are one way.",
+    "每个节点每隔几秒向其他节点发送一条小消息；每行为接收节点，时间为单程。",
+  ],
+  hears: ["Hears", "接收"],
+  neverHeard: ["not heard yet", "尚未收到"],
+  silentFor: ["silent for {0} s", "已静默 {0} 秒"],
+  lostCount: ["{0} lost", "丢失 {0}"],
+  trail: ["Trail", "踪迹"],
+  trailOf: ["The way of message {0}", "消息 {0} 的踪迹"],
+  loading: ["Loading…", "加载中…"],
+  received: ["Received", "收到时间"],
+  missedBy: ["Missed by users", "错过的用户"],
+  made: ["Made", "创建时间"],
+  notRemembered: ["no node remembers it", "没有节点记得"],
   kickAll: ["Kick all", "全部踢出"],
   broadcast: ["Broadcast", "广播"],
   history: ["History", "历史消息"],
@@ -83,8 +167,7 @@ const words = {
   banMinutes: ["Ban, minutes (0: none)", "封禁分钟数（0 为不封禁）"],
   cancel: ["Cancel", "取消"],
   close: ["Close", "关闭"],
-  confirm: ["Do it", "确认"],
-  touched: ["connections touched", "个连接受影响"],
+  touched: ["connections affected", "个连接受影响"],
   willMove: ["connections will move", "个连接将迁移"],
   accepted: ["Accepted", "已接受"],
   lifted: ["The ban is lifted.", "封禁已解除。"],
@@ -95,13 +178,13 @@ const words = {
   failedNodes: ["Did not answer", "未响应"],
   askPublish: ["Publish to {0}", "向 {0} 发送消息"],
   askKickUser: ["Close all connections of user {0}", "断开用户 {0} 的所有连接"],
-  askKickGroup: ["Take everyone out of group {0}", "将所有人移出群组 {0}"],
+  askKickGroup: ["Remove everybody from group {0}", "将所有人移出群组 {0}"],
   askKickConnection: ["Close connection {0}", "断开连接 {0}"],
-  askBroadcast: ["Tell every connection", "向所有连接广播"],
+  askBroadcast: ["Send to every connection", "向所有连接广播"],
   askDrain: ["Move all clients of {0} to other nodes", "将 {0} 的客户端迁移到其他节点"],
   askLift: ["Lift the ban of {0}", "解除对 {0} 的封禁"],
   drainNote: [
-    "New clients go elsewhere until the node is started anew.",
+    "The node gets no new clients until it is restarted.",
     "重新启动之前，新客户端不会再进入该节点。",
   ],
   listenGroups: ["Groups, separated by commas", "群组，用逗号分隔"],
@@ -115,7 +198,7 @@ const words = {
   seen: ["Seen", "已到达"],
   shown: ["Shown", "已显示"],
   sampled: [
-    "Sampled: more messages flow than a page can show. Nobody is slowed down.",
+    "Sampled: there are more messages than a page can show. This slows nobody down.",
     "采样显示：消息量超出页面可显示的范围，不影响任何节点。",
   ],
   listenHint: [
@@ -132,7 +215,7 @@ const words = {
   everyone: ["everyone", "所有人"],
   addClient: ["Add a client", "添加客户端"],
   remove: ["Remove", "移除"],
-  by: ["By way of", "接入方式"],
+  by: ["Through", "接入方式"],
   throughTicket: ["ticket", "ticket"],
   token1: ["token1", "token1"],
   connecting: ["connecting…", "正在连接…"],
@@ -146,14 +229,14 @@ const words = {
   connectedTo: ["connected to {0}", "已连接 {0}"],
   notConnected: ["not connected", "未连接"],
   clientN: ["Client {0}", "客户端 {0}"],
-  required: ["Fill this in first.", "请先填写。"],
+  required: ["Fill in this field first.", "请先填写。"],
   log: ["What happened", "记录"],
 } as const;
 
 export type Word = keyof typeof words;
 export type Language = "en" | "zh";
 
-/** Of the page on show. */
+/** The language of the page. */
 export function language(): Language {
   return document.documentElement.lang === "zh" ? "zh" : "en";
 }

@@ -1,27 +1,34 @@
-/** From a contract to an object with one typed function per method; how a call travels is the engine's part. */
+/** Turns a contract into an object with one typed function per method. The engine carries the calls. */
 import { type CallOptions, type Client, type Contract, type Method, RpcError } from "./contract.ts";
 import { excerpt, maxTimeoutMs, problems } from "./wire.ts";
 
 export interface RpcClient<C extends Contract> extends AsyncDisposable {
-  /** Calls go to whichever live instance has the least under way. */
+  /** Each call goes to a live instance with the fewest calls under way. */
   readonly any: Client<C>;
-  /** Calls go to the instance of this name and no other. */
+  /** All calls go to the instance with this name. */
   at(instance: string): Client<C>;
 }
 
 export interface OutgoingCall {
   readonly method: string;
   readonly idempotent: boolean;
+  /** See {@linkcode Method}. */
+  readonly waits: boolean;
   /** JSON. */
   readonly body: string;
-  /** Both on the clock of `performance.now()`. */
+  /** Both times are on the clock of `performance.now()`, milliseconds. */
   readonly started: number;
   readonly deadline: number;
   readonly signal: AbortSignal | undefined;
+  /**
+   * Parses the output from its JSON. Throws {@linkcode RpcError} `internal` when the text is not an output of this
+   * method.
+   */
+  readonly read: (text: string) => unknown;
 }
 
-/** Carries a call out and resolves to the JSON of its output; rejects with {@linkcode RpcError} only. */
-export type Carry = (call: OutgoingCall) => Promise<string>;
+/** Executes a call and resolves to its output. Rejects with {@linkcode RpcError} only. */
+export type Carry = (call: OutgoingCall) => Promise<unknown>;
 
 export function bindClient<C extends Contract>(
   contract: C,
@@ -47,15 +54,16 @@ export function bindClient<C extends Contract>(
     const limitMs = Math.min(options.timeoutMs ?? timeoutMs, maxTimeoutMs);
     const { signal, stop } = merge(options.parent?.signal, options.signal);
     try {
-      const text = await carry({
+      return await carry({
         method: name,
         idempotent: method.idempotent,
+        waits: method.waits === true,
         body: encode(what, input),
         started,
         deadline: Math.min(started + limitMs, options.parent?.deadline ?? Infinity),
         signal,
+        read: (text) => decode(what, method, text),
       });
-      return decode(what, method, text);
     } finally {
       stop();
     }
@@ -64,10 +72,14 @@ export function bindClient<C extends Contract>(
 
 function encode(what: string, input: unknown): string {
   try {
-    // undefined has no JSON; the server says what is missing.
+    // undefined has no JSON form; the server then reports what is missing.
     return JSON.stringify(input) ?? "null";
   } catch (cause) {
-    throw new RpcError("invalid_argument", `${what}: the input has no JSON: ${cause}`, { cause });
+    throw new RpcError(
+      "invalid_argument",
+      `${what}: the input cannot be written as JSON: ${cause}`,
+      { cause },
+    );
   }
 }
 
@@ -86,7 +98,7 @@ function decode(what: string, method: Method, text: string): unknown {
   );
 }
 
-/** Either of two signals; `AbortSignal.any` would be held by long-lived ones until it is collected. */
+/** Aborts with either signal. Not `AbortSignal.any`: a long-lived signal would hold it until it is collected. */
 function merge(a: AbortSignal | undefined, b: AbortSignal | undefined) {
   if (a === undefined || b === undefined) return { signal: a ?? b, stop: () => {} };
   const either = new AbortController();

@@ -1,11 +1,11 @@
-/** What callers may rely on, whichever way a call travels: over HTTP/2 or straight to the handlers. */
+/** What callers may rely on with every engine: over HTTP/2, or directly to the handlers. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { z } from "zod";
 import type { Logger } from "../log.ts";
-import { MemoryRegistry } from "../registry_memory.ts";
-import { serveHttp } from "../serve.ts";
-import { waitFor } from "../testing.ts";
+import { MemoryRegistry } from "../registry/memory.ts";
+import { serveHttp } from "../http/serve.ts";
+import { waitFor } from "../testing/harness.ts";
 import type { RpcClient } from "./bind.ts";
 import { connectRpc } from "./client.ts";
 import { type Call, defineContract, type Handlers, RpcError } from "./contract.ts";
@@ -48,7 +48,9 @@ const openLocal: Open = async (stack, handlers, options) =>
 
 const openRemote: Open = async (stack, handlers, { timeoutMs = 5000, ...options } = {}) => {
   const rpc = rpcHandler([serveContract(contract, { ...fallback, ...handlers })], options);
-  const server = stack.use(serveHttp({ host: "127.0.0.1", port: 0, handler: rpc, drainMs: 0 }));
+  const server = stack.use(
+    await serveHttp({ host: "127.0.0.1", port: 0, handler: rpc, bodyBytes: Infinity, drainMs: 0 }),
+  );
   const registry = stack.use(new MemoryRegistry());
   await registry.register({
     service: "trial",
@@ -68,7 +70,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     });
 
   conforms(
-    "a call brings its input there and its output back, through the schemas",
+    "a call carries its input to the handler and its output back, through the schemas",
     async (stack) => {
       const client = await open(stack, {});
       assert.deepEqual(await client.any.convert({ text: "abc" }), { length: 6 });
@@ -76,7 +78,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     },
   );
 
-  conforms("whatever has a JSON arrives as just that", async (stack) => {
+  conforms("every value that JSON can express arrives unchanged", async (stack) => {
     const client = await open(stack, {});
     await fc.assert(
       fc.asyncProperty(fc.jsonValue(), async (value) => {
@@ -105,7 +107,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     assert.deepEqual(await Promise.all(inputs.map((i) => client.any.echo(i))), inputs);
   });
 
-  conforms("invalid input is refused with every field and its value", async (stack) => {
+  conforms("invalid input is rejected with every field and its value", async (stack) => {
     const client = await open(stack, {});
     const input = { text: "too long", times: "x", more: 1 };
     await assert.rejects(
@@ -120,12 +122,12 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     );
   });
 
-  conforms("input that has no JSON is refused", async (stack) => {
+  conforms("input that JSON cannot express is rejected", async (stack) => {
     const client = await open(stack, {});
     await assert.rejects(client.any.echo(1n), { name: "RpcError", code: "invalid_argument" });
   });
 
-  conforms("an error that a handler means for the caller arrives as it is", async (stack) => {
+  conforms("an RpcError thrown by a handler arrives unchanged", async (stack) => {
     const client = await open(stack, {
       take: () => {
         throw new RpcError("conflict", "taken by another", { retryable: false });
@@ -139,7 +141,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     });
   });
 
-  conforms("what else goes wrong in a handler is logged and hidden", async (stack) => {
+  conforms("any other error in a handler is logged and hidden from the caller", async (stack) => {
     const { log, logged } = recordingLog();
     const client = await open(stack, {
       take: () => {
@@ -166,7 +168,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     assert.match(String(logged[2]), /BigInt/);
   });
 
-  conforms("a call ends at its deadline, and its handler is told", async (stack) => {
+  conforms("a call ends at its deadline, and its handler's signal is aborted", async (stack) => {
     let seen: Call | undefined;
     const client = await open(stack, {
       hang: (_, call) => {
@@ -179,7 +181,18 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     await waitFor(() => seen?.signal.aborted === true, { what: "the handler's signal" });
   });
 
-  conforms("the deadline of the call on whose behalf one is made bounds it", async (stack) => {
+  conforms(
+    "the outcome of a call that must not be repeated is unknown at its deadline",
+    async (stack) => {
+      const client = await open(stack, { take: () => new Promise(() => {}) });
+      await assert.rejects(client.any.take({}, { timeoutMs: 50 }), {
+        code: "unknown",
+        retryable: false,
+      });
+    },
+  );
+
+  conforms("a call never outlives the deadline of its parent call", async (stack) => {
     let remainingMs = Infinity;
     const client = await open(stack, {
       take: (_, call) => {
@@ -195,7 +208,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     assert(remainingMs <= 1000, `${remainingMs} ms were left`);
   });
 
-  conforms("a call for which no time is left is not made", async (stack) => {
+  conforms("a call without any time left is not sent", async (stack) => {
     let taken = 0;
     const client = await open(stack, {
       take: () => {
@@ -232,7 +245,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     over.resolve({});
   });
 
-  conforms("calls over the limit are refused at once as overloaded", async (stack) => {
+  conforms("calls over the limit are rejected at once as overloaded", async (stack) => {
     const hold = Promise.withResolvers<Record<string, never>>();
     let held = 0;
     const client = await open(stack, {
@@ -249,7 +262,7 @@ for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as c
     assert.deepEqual(await client.any.take({}), {});
   });
 
-  conforms("a client that is disposed refuses calls", async (stack) => {
+  conforms("a disposed client rejects calls", async (stack) => {
     const client = await open(stack, {});
     await client[Symbol.asyncDispose]();
     await client[Symbol.asyncDispose]();

@@ -1,23 +1,23 @@
-/** From a method's name and raw input to its checked output: what the HTTP server and the local engine share. */
+/** Runs a method: from its name and raw input to its checked output. Shared by the HTTP server and the local engine. */
 import type { Logger } from "../log.ts";
 import type { Call, Contract, Handlers, Method } from "./contract.ts";
 import { RpcError } from "./contract.ts";
 import type { Observe } from "./metrics.ts";
 import { problems, toRpcError } from "./wire.ts";
 
-/** A contract with the functions that fulfil it. */
+/** A contract with its handlers. */
 export interface Service {
   readonly contract: Contract;
   readonly handlers: Readonly<Record<string, (input: never, call: Call) => unknown>>;
 }
 
-/** Pairs a contract with handlers; the compiler checks that they fit. */
+/** Pairs a contract with handlers; the compiler checks that they match. */
 export function serveContract<C extends Contract>(contract: C, handlers: Handlers<C>): Service {
   return { contract, handlers };
 }
 
 export interface DispatchOptions {
-  /** Calls worked on at once; one more is refused as `overloaded`. */
+  /** The most calls that run at once; one more is rejected as `overloaded`. */
   readonly maxConcurrent: number;
   readonly log?: Logger | undefined;
   readonly observe: Observe;
@@ -27,7 +27,7 @@ export interface Work {
   /** On the clock of `performance.now()`. */
   readonly started: number;
   readonly timeoutMs: number;
-  /** Called once the call is admitted. May throw an {@linkcode RpcError}. */
+  /** Called after the call was admitted. May throw an {@linkcode RpcError}. */
   readonly readInput: () => unknown;
   readonly signal?: AbortSignal | undefined;
 }
@@ -53,7 +53,7 @@ export class Dispatcher {
         methods.set(name, { method, handler });
       }
       if (this.#services.has(contract.service)) {
-        throw new Error(`Service ${contract.service} is given twice`);
+        throw new Error(`Service ${contract.service} is listed twice`);
       }
       this.#services.set(contract.service, methods);
     }
@@ -63,7 +63,7 @@ export class Dispatcher {
     return this.#draining;
   }
 
-  /** From now on every call is refused as `unavailable`; those under way go on. */
+  /** From now on every call is rejected as `unavailable`; calls under way continue. */
   drain(): void {
     this.#draining = true;
   }
@@ -74,7 +74,7 @@ export class Dispatcher {
     return methods && [...methods.keys()];
   }
 
-  /** The JSON of the output, as the handler gave it and fitting the contract. Rejects with {@linkcode RpcError} only. */
+  /** Resolves to the JSON of the output, checked against the contract. Rejects with {@linkcode RpcError} only. */
   async run(service: string, name: string, work: Work): Promise<string> {
     const bound = this.#services.get(service)?.get(name);
     if (bound === undefined) throw this.#unknown(service, name);
@@ -90,7 +90,7 @@ export class Dispatcher {
           error: cause instanceof RpcError ? cause.cause ?? cause : cause,
         });
       }
-      // What went wrong inside is for the log, not for the caller.
+      // The cause is logged and not shown to the caller.
       const error = toRpcError(cause, `${service}.${name} failed`);
       this.#options.observe(service, name, error.code, performance.now() - work.started);
       throw error;
@@ -99,12 +99,14 @@ export class Dispatcher {
 
   #unknown(service: string, name: string): RpcError {
     const methods = this.methodsOf(service);
-    return new RpcError(
-      "not_found",
-      methods === undefined
-        ? `No service ${service} here; there is ${[...this.#services.keys()].join(", ")}`
-        : `${service} has no method ${name}; it has ${methods.join(", ")}`,
-    );
+    if (methods !== undefined) {
+      const known = methods.join(", ");
+      return new RpcError("not_found", `${service} has no method ${name}; it has ${known}`);
+    }
+    // Another program now uses this address; the service may be found at another address.
+    const known = [...this.#services.keys()].join(", ");
+    const message = `This program has no service ${service}; it has ${known}`;
+    return new RpcError("not_found", message, { retryable: true });
   }
 
   #admit(service: string, name: string, bound: Bound, work: Work): Promise<string> {
@@ -119,10 +121,10 @@ export class Dispatcher {
     }
     const call = new ServedCall(work);
     const result = this.#handle(service, name, bound, work, call);
-    // A handler that goes on past its deadline still takes its place: the limit is on real work.
+    // A handler that continues after its deadline still counts: the limit is on real work.
     this.#underWay++;
     result.finally(() => this.#underWay--).catch(() => {});
-    return call.bound(`${service}.${name}`, result);
+    return call.bound(`${service}.${name}`, result, bound.method.idempotent);
   }
 
   async #handle(
@@ -143,22 +145,29 @@ export class Dispatcher {
     if (call.ended || performance.now() >= call.deadline) {
       throw late(`${service}.${name}`, work.timeoutMs);
     }
+    call.handled = true;
     const value = await handler(input.data as never, call);
     const output = method.output.safeParse(value);
     if (!output.success) {
-      throw new Error(`its own output is invalid: ${problems(output.error, value)}`);
+      throw new Error(`the handler's output is invalid: ${problems(output.error, value)}`);
     }
     return JSON.stringify(value) ?? "null";
   }
 }
 
-function late(what: string, timeoutMs: number): RpcError {
-  return new RpcError("deadline_exceeded", `${what} took longer than ${Math.ceil(timeoutMs)} ms`);
+function late(
+  what: string,
+  timeoutMs: number,
+  code: "deadline_exceeded" | "unknown" = "deadline_exceeded",
+): RpcError {
+  return new RpcError(code, `${what} took longer than ${Math.ceil(timeoutMs)} ms`);
 }
 
-/** Makes its signal only for handlers that ask for it. */
+/** Creates its signal only for handlers that read it. */
 class ServedCall implements Call {
   readonly deadline: number;
+  /** The handler has started, so the call may take effect. */
+  handled = false;
   readonly #work: Work;
   #controller: AbortController | undefined;
   #ended: unknown;
@@ -168,7 +177,7 @@ class ServedCall implements Call {
     this.#work = work;
   }
 
-  /** Answered already, by the deadline or because the caller gave up. */
+  /** Answered already: at the deadline, or because the caller gave up. */
   get ended(): boolean {
     return this.#ended !== undefined;
   }
@@ -181,12 +190,15 @@ class ServedCall implements Call {
     return this.#controller.signal;
   }
 
-  /** The result, or an error as soon as the deadline passes or the caller gives up. */
-  bound(what: string, result: Promise<string>): Promise<string> {
+  /** The handler's result, or an error as soon as the deadline passes or the caller gives up. */
+  bound(what: string, result: Promise<string>, idempotent: boolean): Promise<string> {
     const { signal, timeoutMs } = this.#work;
     return new Promise((resolve, reject) => {
       const remaining = Math.max(0, this.deadline - performance.now());
-      const timer = setTimeout(() => end(late(what, timeoutMs)), remaining);
+      const timer = setTimeout(() => {
+        const code = this.handled && !idempotent ? "unknown" : "deadline_exceeded";
+        end(late(what, timeoutMs, code));
+      }, remaining);
       const onAbort = () => end(new RpcError("cancelled", `${what}: the caller gave up`));
       const settle = () => {
         clearTimeout(timer);

@@ -1,16 +1,16 @@
-/** The client over real processes that are killed, frozen, restarted and stopped under load. */
+/** The client against real processes that are killed, frozen, restarted and stopped under load. */
 import assert from "node:assert/strict";
 import { Registry as MetricsRegistry } from "prom-client";
-import { MemoryRegistry } from "../registry_memory.ts";
-import type { Registration } from "../registry.ts";
-import { freePort, waitFor } from "../testing.ts";
+import { MemoryRegistry } from "../registry/memory.ts";
+import type { Registration } from "../registry/registry.ts";
+import { freePort, slowTest, waitFor } from "../testing/harness.ts";
 import { connectRpc, type RpcClient } from "./client.ts";
 import type { RpcError } from "./contract.ts";
-import { ledgerContract } from "./faults_fixture.ts";
+import { counterContract } from "./faults_fixture.ts";
 
-type Ledger = RpcClient<typeof ledgerContract>;
+type CounterClient = RpcClient<typeof counterContract>;
 
-/** One instance: a process, its place in the registry, and what it says it has executed. */
+/** One instance: a process, its registration, and the calls that it reports as executed. */
 class Instance implements AsyncDisposable {
   readonly added: string[] = [];
   readonly port = freePort();
@@ -40,7 +40,7 @@ class Instance implements AsyncDisposable {
 
   async register(): Promise<void> {
     this.#registration = await this.registry.register({
-      service: "ledger",
+      service: "counter",
       name: this.name,
       addresses: { rpc: `http://127.0.0.1:${this.port}` },
       startedAt: 1,
@@ -76,13 +76,13 @@ class Instance implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#process === undefined) return;
-    // A frozen process cannot end by any other signal.
+    // No other signal can end a frozen process.
     this.#process.kill("SIGKILL");
     await this.ended();
   }
 }
 
-/** Calls without a pause from several callers at once, and remembers how each ended. */
+/** Calls without pause from several callers at once. Remembers how each call ended. */
 class Load {
   readonly failures: string[] = [];
   readonly succeeded: string[] = [];
@@ -90,13 +90,13 @@ class Load {
   #running = true;
   #callers: Promise<void[]>;
 
-  constructor(client: Ledger, method: "read" | "add", callers = 16) {
+  constructor(client: CounterClient, method: "read" | "add", callers = 16) {
     this.#callers = Promise.all(
       Array.from({ length: callers }, (_, caller) => this.#call(client, method, caller)),
     );
   }
 
-  async #call(client: Ledger, method: "read" | "add", caller: number): Promise<void> {
+  async #call(client: CounterClient, method: "read" | "add", caller: number): Promise<void> {
     for (let call = 0; this.#running; call++) {
       const id = `${caller}-${call}`;
       const startedAt = performance.now();
@@ -146,7 +146,7 @@ async function cluster(stack: AsyncDisposableStack) {
   for (const instance of [one, two, three]) await instance.register();
   const metrics = new MetricsRegistry();
   const client = stack.use(
-    await connectRpc(ledgerContract, { registry, timeoutMs: 5000, metrics }),
+    await connectRpc(counterContract, { registry, timeoutMs: 5000, metrics }),
   );
   const ejections = async () => {
     const metric = await metrics.getSingleMetric("gru_rpc_client_ejections_total")?.get();
@@ -155,99 +155,108 @@ async function cluster(stack: AsyncDisposableStack) {
   return { client, ejections, instances: [one, two, three] as const };
 }
 
-/** Until calls to this very instance are answered. */
-async function answers(client: Ledger, instance: Instance): Promise<void> {
+/** Resolves when this instance answers a call. */
+async function answers(client: CounterClient, instance: Instance): Promise<void> {
   await client.at(instance.name).read({ id: "there?" }, { timeoutMs: 30_000 });
 }
 
-Deno.test("idempotent calls do not fail while instances are killed, frozen and restarted", async () => {
-  await using stack = new AsyncDisposableStack();
-  const { client, ejections, instances: [killed, frozen, restarted] } = await cluster(stack);
-  const load = new Load(client, "read");
-  await load.more(500);
-  load.phase("(warming up)");
-  await load.more(3000);
-  load.phase("before");
+slowTest(
+  "idempotent calls do not fail while instances are killed, frozen and restarted",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const { client, ejections, instances: [killed, frozen, restarted] } = await cluster(stack);
+    const load = new Load(client, "read");
+    await load.more(500);
+    load.phase("(warming up)");
+    await load.more(3000);
+    load.phase("before");
 
-  killed.signal("SIGKILL");
-  await killed.ended();
-  await load.more(1000);
-  load.phase("one is killed");
-  await killed.leave();
-  await load.more(3000);
-  load.phase("after");
+    killed.signal("SIGKILL");
+    await killed.ended();
+    await load.more(1000);
+    load.phase("one is killed");
+    await killed.leave();
+    await load.more(3000);
+    load.phase("after");
 
-  const ejected = await ejections();
-  frozen.signal("SIGSTOP");
-  await waitFor(async () => await ejections() > ejected, { what: "the frozen one is passed over" });
-  await load.more(1000);
-  load.phase("one is frozen");
-  await load.more(3000);
-  load.phase("after");
-  frozen.signal("SIGCONT");
-  await answers(client, frozen);
-  await load.more(1000);
-  load.phase("it goes on");
-  await load.more(3000);
-  load.phase("after");
+    const ejected = await ejections();
+    frozen.signal("SIGSTOP");
+    await waitFor(async () => await ejections() > ejected, {
+      what: "the frozen instance to be ejected",
+    });
+    await load.more(1000);
+    load.phase("one is frozen");
+    await load.more(3000);
+    load.phase("after");
+    frozen.signal("SIGCONT");
+    await answers(client, frozen);
+    await load.more(1000);
+    load.phase("it resumes");
+    await load.more(3000);
+    load.phase("after");
 
-  restarted.signal("SIGKILL");
-  await restarted.ended();
-  await load.more(500);
-  await restarted.start();
-  await answers(client, restarted);
-  load.phase("one is restarted");
-  await load.more(3000);
-  load.phase("after");
+    restarted.signal("SIGKILL");
+    await restarted.ended();
+    await load.more(500);
+    await restarted.start();
+    await answers(client, restarted);
+    load.phase("one is restarted");
+    await load.more(3000);
+    load.phase("after");
 
-  await load.stop();
-  assert.deepEqual(load.failures, []);
-});
+    await load.stop();
+    assert.deepEqual(load.failures, []);
+  },
+);
 
-Deno.test("a call that is not idempotent is never executed twice, whatever dies", async () => {
-  await using stack = new AsyncDisposableStack();
-  const { client, instances } = await cluster(stack);
-  const [killed, frozen, restarted] = instances;
-  const load = new Load(client, "add");
-  await load.more(500);
-  killed.signal("SIGKILL");
-  await killed.ended();
-  await load.more(500);
-  frozen.signal("SIGSTOP");
-  await load.more(500);
-  frozen.signal("SIGCONT");
-  restarted.signal("SIGKILL");
-  await restarted.ended();
-  await load.more(200);
-  await restarted.start();
-  await load.more(500);
-  await load.stop();
-  load.phase("not idempotent");
+slowTest(
+  "a call that is not idempotent is never executed twice, whichever process dies",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const { client, instances } = await cluster(stack);
+    const [killed, frozen, restarted] = instances;
+    const load = new Load(client, "add");
+    await load.more(500);
+    killed.signal("SIGKILL");
+    await killed.ended();
+    await load.more(500);
+    frozen.signal("SIGSTOP");
+    await load.more(500);
+    frozen.signal("SIGCONT");
+    restarted.signal("SIGKILL");
+    await restarted.ended();
+    await load.more(200);
+    await restarted.start();
+    await load.more(500);
+    await load.stop();
+    load.phase("not idempotent");
 
-  // What they have said by now is read to the end once they have ended.
-  for (const instance of [frozen, restarted]) instance.signal("SIGTERM");
-  for (const instance of [frozen, restarted]) await instance.ended();
-  const executed = instances.flatMap((instance) => instance.added);
-  assert.equal(new Set(executed).size, executed.length);
-  const missing = load.succeeded.filter((id) => !executed.includes(id));
-  assert.deepEqual(missing, [], "what succeeded was executed");
-  // Only what was under way on a dead or frozen instance may be in doubt.
-  assert(load.failures.length <= 3 * 16, load.failures.join("\n"));
-  for (const failure of load.failures) assert.match(failure, /^(unavailable|deadline_exceeded): /);
-});
+    // The output is complete only after the process has ended.
+    for (const instance of [frozen, restarted]) instance.signal("SIGTERM");
+    for (const instance of [frozen, restarted]) await instance.ended();
+    const executed = instances.flatMap((instance) => instance.added);
+    assert.equal(new Set(executed).size, executed.length);
+    const missing = load.succeeded.filter((id) => !executed.includes(id));
+    assert.deepEqual(missing, [], "what succeeded was executed");
+    // Only calls under way at a killed or frozen instance may have an unknown outcome.
+    assert(load.failures.length <= 3 * 16, load.failures.join("\n"));
+    for (const failure of load.failures) assert.match(failure, /^(unavailable|unknown): /);
+  },
+);
 
-Deno.test("nothing fails while an instance leaves in good order, idempotent or not", async () => {
+slowTest("no call fails while an instance stops in order, idempotent or not", async () => {
   await using stack = new AsyncDisposableStack();
   const { client, instances: [first, second] } = await cluster(stack);
   const reads = new Load(client, "read", 8);
   const adds = new Load(client, "add", 8);
   await adds.more(300);
-  // In order: out of the registry, no new calls, finish, end.
+  // In order: leave the registry, accept no new calls, finish the calls under way, exit.
   await first.leave();
   first.signal("SIGTERM");
   await first.ended();
   await adds.more(300);
-  // The registry has not heard of it yet: calls still come, are refused without effect, and go elsewhere.
+  // The registry still lists this instance: calls still arrive, are rejected without effect, and go to another
+  // instance.
   second.signal("SIGTERM");
   await second.ended();
   await adds.more(300);

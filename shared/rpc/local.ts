@@ -1,4 +1,7 @@
-/** The client for one process: straight to the handlers, with the same checks, deadlines and errors as over HTTP. */
+/**
+ * The client within one process: it calls the handlers directly, with the same checks, deadlines and errors as over
+ * HTTP.
+ */
 import type { Registry } from "prom-client";
 import type { Logger } from "../log.ts";
 import { bindClient, type RpcClient } from "./bind.ts";
@@ -15,7 +18,7 @@ export interface LocalOptions {
   readonly log?: Logger;
 }
 
-/** `at(…)` is the same whatever the name. Calls after disposing reject with `unavailable`. */
+/** `at(…)` ignores the name. After disposing, calls reject with `unavailable`. */
 export function localClient<C extends Contract>(
   contract: C,
   handlers: Handlers<C>,
@@ -29,14 +32,17 @@ export function localClient<C extends Contract>(
   const client = bindClient(
     contract,
     options.timeoutMs ?? 5000,
-    (call) =>
-      dispatcher.run(contract.service, call.method, {
+    async (call) => {
+      const text = await dispatcher.run(contract.service, call.method, {
         started: call.started,
         timeoutMs: call.deadline - call.started,
         signal: call.signal,
-        // Over JSON and back, so that nothing is shared and nothing passes here that would not pass over HTTP.
+        // Through JSON and back, so that caller and handler share no object, and nothing works here that fails over
+        // HTTP.
         readInput: () => JSON.parse(call.body),
-      }),
+      });
+      return call.read(text);
+    },
   );
   return {
     any: client,

@@ -1,8 +1,11 @@
-/** One instance as a client sees it: its connection, what is under way on it, and whether it is fit for calls. */
+/** One instance as the client sees it: its connection, its calls under way, and whether it is fit for calls. */
 import type { Logger } from "../log.ts";
+import { pause } from "../pause.ts";
 import type { OutgoingCall } from "./bind.ts";
+import { InstanceFault } from "./faults.ts";
 import { RpcError } from "./contract.ts";
-import { errorOf, timeoutHeader } from "./wire.ts";
+import { type CallProof, proofHeader, Prover } from "./proof.ts";
+import { errorOf, excerpt, readAnswer, timeoutHeader } from "./wire.ts";
 
 export interface PeerOptions {
   readonly service: string;
@@ -10,9 +13,16 @@ export interface PeerOptions {
   /** `http://host:port` */
   readonly origin: string;
   readonly clusterKey: string | undefined;
-  /** A client of its own: a connection that hangs is thrown away without harm to other instances. */
+  /**
+   * Opens an HTTP client for this instance only, so that a connection that hangs can be closed without affecting other
+   * instances.
+   */
   readonly openHttp: () => Deno.HttpClient;
-  readonly onBenched: () => void;
+  readonly onEjected: () => void;
+  /** Called when a call at this instance has ended. */
+  readonly onFreed: (peer: Peer) => void;
+  /** Called after a reconnect: no call is under way. */
+  readonly onReconnected: () => void;
   readonly log: Logger | undefined;
 }
 
@@ -21,21 +31,42 @@ const firstPauseMs = 250;
 const longestPauseMs = 10_000;
 const probeTimeoutMs = 1000;
 const overloadPauseMs = 100;
+/** An abandoned call is still waited for, this long after its deadline. */
+const graceMs = 1000;
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** A call under way. */
+export interface Sending {
+  readonly output: Promise<unknown>;
+  /**
+   * The caller no longer waits for the output. The stream is not reset: a server takes a hundred resets at once for an
+   * attack and ends the connection, with all its calls. The server itself ends the call at its deadline.
+   */
+  abandon(): void;
+}
 
 export class Peer {
   readonly name: string;
   readonly origin: string;
-  /** Calls sent and not answered. */
+  /** Calls sent over the present connection and not answered. */
   underWay = 0;
-  /** When anything last came from it, on the clock of `performance.now()`. */
+  /** When anything last arrived from the instance, on the clock of `performance.now()`. */
   lastAnswerAt = -Infinity;
-  /** Counts the connections; one that hung is never the reason to spare its successor. */
+  /** Counts the connections. A call on an earlier connection that hung says nothing about the present one. */
   connection = 0;
 
   readonly #options: PeerOptions;
   readonly #closed = new AbortController();
-  readonly #headers: [string, string][];
+  readonly #prover: Prover | undefined;
+  readonly #abandoned = new Set<AbortController>();
+  #greeting: Promise<void> | undefined;
   #http: Deno.HttpClient;
+  /** For calls of methods that wait. */
+  #waitingHttp: Deno.HttpClient | undefined;
   #failures = 0;
   #pauseMs = firstPauseMs;
   #restUntil = -Infinity;
@@ -46,79 +77,179 @@ export class Peer {
     this.origin = options.origin;
     this.#options = options;
     this.#http = options.openHttp();
-    this.#headers = [["content-type", "application/json"]];
-    if (options.clusterKey !== undefined) {
-      this.#headers.push(["authorization", `Bearer ${options.clusterKey}`]);
-    }
+    this.#prover = options.clusterKey === undefined
+      ? undefined
+      : new Prover(options.clusterKey, "rpc", options.origin);
   }
 
   /**
-   * 0: fit for calls. 1: overloaded a moment ago. 2: silent or failing, and called only when nobody is any better.
+   * 0: fit for calls. 1: overloaded a moment ago. 2: silent or failing; called only when no other instance is better.
    */
   get grade(): 0 | 1 | 2 {
     if (this.#probing !== undefined) return 2;
     return this.#restUntil > performance.now() ? 1 : 0;
   }
 
-  /** Rejects with {@linkcode RpcError}; `retryable` there says that the call had no effect. */
-  async send(call: OutgoingCall, timeoutMs: number, signal: AbortSignal): Promise<string> {
-    this.underWay++;
-    try {
-      const text = await this.#exchange(call, timeoutMs, signal);
+  /** The output rejects with {@linkcode RpcError}; `retryable` there says that the call had no effect. */
+  send(call: OutgoingCall, timeoutMs: number): Sending {
+    const abort = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let abandoned = false;
+    const { connection } = this;
+    if (!call.waits) this.underWay++;
+    const output = this.#call(call, timeoutMs, abort.signal).then((value) => {
       this.#failures = 0;
       this.#pauseMs = firstPauseMs;
-      return text;
-    } catch (error) {
-      if (!signal.aborted) this.#judge(error as RpcError);
+      return value;
+    }, (error) => {
+      if (!abort.signal.aborted) this.#judge(error as RpcError, abandoned);
       throw error;
-    } finally {
+    }).finally(() => {
+      clearTimeout(timer);
+      this.#abandoned.delete(abort);
+      if (call.waits || connection !== this.connection) return;
       this.underWay--;
-    }
+      this.#options.onFreed(this);
+    });
+    return {
+      output,
+      abandon: () => {
+        abandoned = true;
+        if (this.#closed.signal.aborted) return abort.abort();
+        this.#abandoned.add(abort);
+        const restMs = call.deadline - performance.now() + graceMs;
+        timer = setTimeout(() => abort.abort(), restMs);
+      },
+    };
   }
 
-  async #exchange(call: OutgoingCall, timeoutMs: number, signal: AbortSignal) {
+  async #call(call: OutgoingCall, timeoutMs: number, signal: AbortSignal): Promise<unknown> {
     const { service } = this.#options;
-    const { method, idempotent, body } = call;
-    let status;
-    let text;
+    if (this.#prover?.calleeProven === false) await this.#handshake();
+    const { status, text } = await this.#exchange(`/${service}/${call.method}`, signal, {
+      method: "POST",
+      timeoutMs: String(Math.max(1, Math.floor(timeoutMs))),
+      body: call.body,
+      idempotent: call.idempotent,
+      waits: call.waits,
+    });
+    if (status !== 200) throw this.#failureOf(status, text);
     try {
-      const response = await fetch(`${this.origin}/${service}/${method}`, {
-        method: "POST",
-        client: this.#http,
-        headers: [...this.#headers, [timeoutHeader, String(Math.max(1, Math.floor(timeoutMs)))]],
-        body: idempotent ? body : sentOnce(body),
-        signal,
-        redirect: "manual",
-      });
-      status = response.status;
-      text = await response.text();
+      return call.read(text);
     } catch (cause) {
-      throw transportError(`${service} at ${this.name} (${this.origin})`, cause);
+      throw this.#fault((cause as Error).message, "", cause);
     }
-    this.lastAnswerAt = performance.now();
-    if (status === 200) return text;
-    throw errorOf(status, text);
   }
 
-  #judge(error: RpcError): void {
-    if (error.code === "overloaded") {
+  #failureOf(status: number, text: string): RpcError {
+    const error = errorOf(status, text);
+    if (error === undefined) return this.#fault(`HTTP ${status}, no RPC error`, text);
+    if (error.code !== "not_found" || !error.retryable) return error;
+    const message = `${this.#who} does not serve this service: ${error.message}`;
+    return new InstanceFault("unavailable", message, { noEffect: true });
+  }
+
+  get #who(): string {
+    return `${this.#options.service} at ${this.name} (${this.origin})`;
+  }
+
+  #fault(what: string, text: string, cause?: unknown): InstanceFault {
+    const shown = text === "" ? "" : `: ${excerpt(text)}`;
+    return new InstanceFault(
+      "unavailable",
+      `${this.#who} did not answer as this service does: ${what}${shown}`,
+      {
+        cause,
+      },
+    );
+  }
+
+  /**
+   * The first request to an instance is a harmless probe, and its answer must prove the cluster key. So an impostor
+   * gets no call that may have an effect. The answer also contains the clock and the life that later proofs need.
+   */
+  async #handshake(): Promise<void> {
+    await (this.#greeting ??= this.#probe().then(() => {}).finally(() => {
+      this.#greeting = undefined;
+    }).catch((cause: RpcError) => {
+      // Only a probe was sent.
+      if (cause instanceof InstanceFault) throw cause.withoutEffect();
+      if (cause.retryable) throw cause;
+      throw new RpcError("unavailable", cause.message, { retryable: true, cause });
+    }));
+  }
+
+  /** Sent again when the instance proves that the proof was made for another time or life. */
+  async #exchange(path: string, signal: AbortSignal, { method, timeoutMs, body, ...call }: {
+    readonly method: "GET" | "POST";
+    readonly timeoutMs: string;
+    readonly body: string | undefined;
+    readonly idempotent: boolean;
+    readonly waits: boolean;
+  }): Promise<Answer> {
+    for (let attempt = 1;; attempt++) {
+      const headers: [string, string][] = [["content-type", "application/json"]];
+      if (timeoutMs !== "") headers.push([timeoutHeader, timeoutMs]);
+      const proof = this.#prover?.prove({ method, path, terms: [timeoutMs] }, body);
+      if (proof !== undefined) headers.push(["authorization", proof.authorization]);
+      let response;
+      let text;
+      try {
+        response = await fetch(this.origin + path, {
+          method,
+          client: call.waits ? this.#waitingHttp ??= this.#options.openHttp() : this.#http,
+          headers,
+          ...(body === undefined ? {} : { body: call.idempotent ? body : sentOnce(body) }),
+          signal,
+          redirect: "manual",
+        });
+        text = await readAnswer(response);
+      } catch (cause) {
+        throw transportError(this.#who, cause);
+      }
+      this.lastAnswerAt = performance.now();
+      const { status } = response;
+      if (text === undefined) throw this.#fault("its body is endless or too large", "");
+      if (proof === undefined) return { status, text };
+      if (!this.#isProved(proof, response, text)) return { status, text };
+      if (attempt > 1) return { status, text };
+    }
+  }
+
+  /** Returns true when the call is to be sent again. Throws when the answer does not come from the instance. */
+  #isProved(proof: CallProof, { status, headers }: Response, text: string): boolean {
+    const found = this.#prover?.check(proof, status, headers.get(proofHeader), text);
+    if (found !== "no") return found === "renewed" && status === 401;
+    const what = errorOf(status, text)?.code === "unauthenticated" || status === 200
+      ? "it has another cluster key or none, or is not what the registry says"
+      : "it is not what the registry says";
+    throw new InstanceFault(
+      "unauthenticated",
+      `${this.#who} did not prove the cluster key (HTTP ${status}): ${what}`,
+    );
+  }
+
+  #judge(error: RpcError, abandoned: boolean): void {
+    if (error instanceof InstanceFault) {
+      this.#startProbing(() => this.#eject(error.message));
+    } else if (error.code === "overloaded") {
       this.#restUntil = performance.now() + overloadPauseMs;
-    } else if (error.code === "unavailable") {
-      // No connection at all says more than a single call that failed.
+    } else if (error.code === "unavailable" && !abandoned) {
+      // A refused connection says more than a single failed call.
       const refused = error.retryable && error.cause !== undefined;
       if (refused || ++this.#failures >= failuresAllowed) {
-        this.#startProbing(() => this.#bench(error.message));
+        this.#startProbing(() => this.#eject(error.message));
       }
     }
   }
 
-  /** It has been silent for so long: no calls until it answers a probe, which is sent at once. */
+  /** The instance has been silent for this long: it gets no calls until it answers a probe, which is sent at once. */
   suspect(silentMs: number): void {
     this.#startProbing(async () => {
-      // When it does answer, it is the call that is slow and nothing is wrong with the instance.
+      // If the probe is answered, only the call is slow, and the instance is fine.
       if (await this.#answers()) return;
       this.#reconnect();
-      await this.#bench(`no answer for ${Math.round(silentMs)} ms, nor to a probe`);
+      await this.#eject(`no answer for ${Math.round(silentMs)} ms, nor to a probe`);
     });
   }
 
@@ -129,14 +260,17 @@ export class Peer {
     });
   }
 
-  /** Until a probe is answered; the pauses between probes grow. */
-  async #bench(reason: string): Promise<void> {
-    const { service, log, onBenched } = this.#options;
+  /** Ejects the instance until it answers a probe; the pauses between probes grow. */
+  async #eject(reason: string): Promise<void> {
+    const { service, log, onEjected } = this.#options;
     const { signal } = this.#closed;
     if (signal.aborted) return;
     const who = { service, name: this.name };
-    log?.warn("{service} at {name} gets no calls for now: {reason}", { ...who, reason });
-    onBenched();
+    log?.warn("{service} at {name} gets no calls until it answers a probe: {reason}", {
+      ...who,
+      reason,
+    });
+    onEjected();
     for (;;) {
       await pause(this.#pauseMs, signal);
       this.#pauseMs = Math.min(longestPauseMs, this.#pauseMs * 2);
@@ -144,28 +278,37 @@ export class Peer {
       if (await this.#answers()) break;
       this.#reconnect();
     }
-    // On trial: the next failure benches it again, for longer.
+    // On trial: the next failure ejects it again, for longer.
     this.#failures = failuresAllowed - 1;
     log?.info("{service} at {name} gets calls again", who);
   }
 
   async #answers(): Promise<boolean> {
+    try {
+      await this.#probe();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Resolves when the instance answers as a server of this service. Rejects with {@linkcode RpcError}. */
+  async #probe(): Promise<void> {
+    const { service } = this.#options;
     const limit = new AbortController();
     const stop = () => limit.abort();
     const timer = setTimeout(stop, probeTimeoutMs);
     this.#closed.signal.addEventListener("abort", stop, { once: true });
     try {
-      const response = await fetch(`${this.origin}/${this.#options.service}`, {
-        client: this.#http,
-        headers: this.#headers,
-        signal: limit.signal,
-        redirect: "manual",
+      const path = `/${service}`;
+      const words = { method: "GET", timeoutMs: "", body: undefined } as const;
+      const { status, text } = await this.#exchange(path, limit.signal, {
+        ...words,
+        idempotent: true,
+        waits: false,
       });
-      await response.body?.cancel();
-      this.lastAnswerAt = performance.now();
-      return response.status === 200;
-    } catch {
-      return false;
+      if (status !== 200) throw this.#failureOf(status, text);
+      if (serviceOf(text) !== service) throw this.#fault("it does not serve this service", text);
     } finally {
       clearTimeout(timer);
       this.#closed.signal.removeEventListener("abort", stop);
@@ -175,22 +318,41 @@ export class Peer {
   #reconnect(): void {
     if (this.#closed.signal.aborted) return;
     this.#http.close();
+    this.#waitingHttp?.close();
+    this.#waitingHttp = undefined;
     this.#http = this.#options.openHttp();
     this.connection++;
+    this.underWay = 0;
+    this.#abortAbandoned();
+    this.#options.onReconnected();
   }
 
-  /** Calls under way go on to their end. */
+  /** Calls under way are finished. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
+    this.#abortAbandoned();
     await this.#probing;
     this.#http.close();
+    this.#waitingHttp?.close();
+  }
+
+  #abortAbandoned(): void {
+    for (const abort of this.#abandoned) abort.abort();
+  }
+}
+
+function serviceOf(text: string): unknown {
+  try {
+    return JSON.parse(text)?.service;
+  } catch {
+    return undefined;
   }
 }
 
 /**
- * When a connection breaks, `fetch` in Deno 2.9 sends a request whose body it still has a second time by itself, also one that
- * was served (denoland/deno issue 35610). It does not have a stream any more.
+ * When a connection breaks, `fetch` in Deno 2.9 repeats a request by itself if it still has the body, even a request
+ * that was served (denoland/deno issue 35610). With a stream as body it cannot.
  */
 function sentOnce(body: string): ReadableStream<Uint8Array<ArrayBuffer>> {
   return new ReadableStream({
@@ -201,7 +363,7 @@ function sentOnce(body: string): ReadableStream<Uint8Array<ArrayBuffer>> {
   });
 }
 
-/** How `fetch` says that a request cannot have had an effect: it was not sent, or the server declined it unseen. */
+/** Texts of `fetch` errors that mean the request had no effect: it was not sent, or the server declined it unseen. */
 const noEffect = [
   "client error (Connect)",
   "refused stream before processing any application logic",
@@ -216,17 +378,4 @@ function transportError(what: string, cause: unknown): RpcError {
     retryable ? `Cannot reach ${what}: ${text}` : `Lost the connection to ${what}: ${text}`,
     { retryable, cause },
   );
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    if (signal.aborted) done();
-    else signal.addEventListener("abort", done, { once: true });
-  });
 }

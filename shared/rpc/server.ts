@@ -1,55 +1,74 @@
 /** Serves contracts over HTTP: `POST /<service>/<method>`, JSON in and out. */
-import { timingSafeEqual } from "node:crypto";
+import { BodyTooLarge, readText } from "../http/body.ts";
 import type { Registry } from "prom-client";
 import type { Logger } from "../log.ts";
 import { RpcError, rpcStatus } from "./contract.ts";
 import { Dispatcher, type Service } from "./dispatch.ts";
 import { observeCalls } from "./metrics.ts";
+import { bodyHash, proofHeader, type Verification, Verifier } from "./proof.ts";
 import { errorText, excerpt, maxTimeoutMs, timeoutHeader, toRpcError } from "./wire.ts";
 
 export { serveContract, type Service } from "./dispatch.ts";
 
 export interface RpcServerOptions {
-  /** Callers must send it as `Authorization: Bearer`. Default: everyone may call. */
+  /** Callers must prove it (`proof.ts`), or send it as `Authorization: Bearer`. Default: everybody may call. */
   readonly clusterKey?: string | undefined;
+  /**
+   * The registered address of this server, `http://host:port`: a proof made for another address is rejected. Default,
+   * for servers without a registry: the request's own.
+   */
+  readonly address?: (() => string) | undefined;
   /** Default 1000. */
   readonly maxConcurrent?: number;
   /** Default 16 MiB. */
   readonly maxBodyBytes?: number;
-  /** For callers that name no time limit. Default 10 000. */
+  /** For callers that set no time limit. Default 10 000. */
   readonly defaultTimeoutMs?: number;
   readonly metrics?: Registry;
   readonly log?: Logger;
 }
 
 export interface RpcHandler {
-  /** Never rejects. `GET /<service>` tells the methods, or 503 while draining: by it clients probe. */
+  /** Never rejects. `GET /<service>` lists the methods, or answers 503 while draining: clients use it as a probe. */
   (request: Request): Promise<Response>;
-  /** From now on calls are refused as `unavailable`, without effect; those under way finish. */
+  /** From now on calls are rejected as `unavailable`, without effect; calls under way are finished. */
   drain(): void;
 }
 
-const answerInit = { headers: { "content-type": "application/json" } };
+const answerHeaders = { "content-type": "application/json" };
+const answerInit = { headers: answerHeaders };
+const open: Verification = {};
 
 export function rpcHandler(
   services: readonly Service[],
   options: RpcServerOptions = {},
 ): RpcHandler {
   const { maxBodyBytes = 16 * 1024 * 1024, defaultTimeoutMs = 10_000, log } = options;
-  const authorized = keyCheck(options.clusterKey);
+  const { clusterKey: key, address: callee } = options;
+  const verifier = key === undefined
+    ? undefined
+    : new Verifier({ key, callee, use: "rpc", keyName: "The cluster key" });
   const dispatcher = new Dispatcher(services, {
     maxConcurrent: options.maxConcurrent ?? 1000,
     log,
     observe: observeCalls("server", options.metrics),
   });
 
-  async function answer(request: Request): Promise<string> {
+  async function answer(
+    request: Request,
+    path: string,
+    verification: Verification,
+  ): Promise<string> {
     const started = performance.now();
-    const { headers, method, url } = request;
-    if (!authorized(headers.get("authorization"))) {
-      throw new RpcError("unauthenticated", "The cluster key is missing or wrong");
+    const { headers, method } = request;
+    if (verification.refusal !== undefined) {
+      // A call with a used proof may have been served: to the caller it is the same as a lost connection.
+      throw new RpcError(
+        verification.refusal === "used" ? "unavailable" : "unauthenticated",
+        verification.message ?? "",
+        { retryable: false },
+      );
     }
-    const path = url.slice(url.indexOf("/", url.indexOf("//") + 2) + 1);
     if (method === "GET") return probe(path);
     if (method !== "POST") {
       throw new RpcError("invalid_argument", `${method} /${excerpt(path)}: only POST is served`);
@@ -59,7 +78,7 @@ export function rpcHandler(
     return await dispatcher.run(excerpt(service), excerpt(name), {
       started,
       timeoutMs: timeoutOf(headers.get(timeoutHeader), defaultTimeoutMs),
-      readInput: () => readJson(request, maxBodyBytes),
+      readInput: () => readJson(request, maxBodyBytes, verification.bodyHash),
     });
   }
 
@@ -67,32 +86,35 @@ export function rpcHandler(
     if (dispatcher.draining) throw new RpcError("unavailable", `${service} is stopping`);
     const methods = dispatcher.methodsOf(service);
     if (methods === undefined) {
-      throw new RpcError("not_found", `No service ${excerpt(service)} here`);
+      throw new RpcError("not_found", `This program has no service ${excerpt(service)}`, {
+        retryable: true,
+      });
     }
     return JSON.stringify({ service, methods });
   }
 
   async function handle(request: Request): Promise<Response> {
+    const { url, headers } = request;
+    const slash = url.indexOf("/", url.indexOf("//") + 2);
+    const verification = verifier?.verify(request, headers.get(timeoutHeader) ?? "") ?? open;
+    let status = 200;
+    let text;
     try {
-      return new Response(await answer(request), answerInit);
+      text = await answer(request, url.slice(slash + 1), verification);
     } catch (cause) {
       const error = toRpcError(cause, "The call failed");
       if (error !== cause) log?.error("RPC call failed: {error}", { error: cause });
-      return new Response(errorText(error), { ...answerInit, status: rpcStatus[error.code] });
+      status = rpcStatus[error.code];
+      text = errorText(error);
     }
+    if (verification.proveAnswer === undefined) {
+      return new Response(text, status === 200 ? answerInit : { ...answerInit, status });
+    }
+    const sealed = { ...answerHeaders, [proofHeader]: verification.proveAnswer(status, text) };
+    return new Response(text, { status, headers: sealed });
   }
 
   return Object.assign(handle, { drain: () => dispatcher.drain() });
-}
-
-function keyCheck(key: string | undefined): (header: string | null) => boolean {
-  if (key === undefined) return () => true;
-  const encoder = new TextEncoder();
-  const expected = encoder.encode(`Bearer ${key}`);
-  return (header) => {
-    const given = encoder.encode(header ?? "");
-    return given.length === expected.length && timingSafeEqual(given, expected);
-  };
 }
 
 function timeoutOf(header: string | null, defaultMs: number): number {
@@ -107,7 +129,12 @@ function timeoutOf(header: string | null, defaultMs: number): number {
   return Math.min(ms, maxTimeoutMs);
 }
 
-async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+/** `hash`: the hash of the body that the caller proved. */
+async function readJson(
+  request: Request,
+  maxBytes: number,
+  hash: string | undefined,
+): Promise<unknown> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/json\s*(;|$)/i.test(type)) {
     throw new RpcError(
@@ -115,29 +142,17 @@ async function readJson(request: Request, maxBytes: number): Promise<unknown> {
       `content-type: expected application/json, is ${excerpt(type) || "missing"}`,
     );
   }
-  const text = await readText(request, maxBytes);
+  const text = await readText(request, maxBytes).catch((error) => {
+    throw error instanceof BodyTooLarge
+      ? new RpcError("invalid_argument", error.message, { cause: error })
+      : error;
+  });
+  if (hash !== undefined && hash !== bodyHash(text)) {
+    throw new RpcError("unauthenticated", "The body is not the body that the proof was made for");
+  }
   try {
     return JSON.parse(text);
   } catch {
     throw new RpcError("invalid_argument", `The body is not JSON: ${excerpt(text) || "empty"}`);
   }
-}
-
-async function readText(request: Request, maxBytes: number): Promise<string> {
-  const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) <= maxBytes) return await request.text();
-  const tooLarge = new RpcError(
-    "invalid_argument",
-    `The body has ${declared ?? `more than ${maxBytes}`} bytes; the limit is ${maxBytes}`,
-  );
-  if (declared !== null) throw tooLarge;
-  let bytes = 0;
-  let text = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of request.body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > maxBytes) throw tooLarge;
-    text += decoder.decode(chunk, { stream: true });
-  }
-  return text + decoder.decode();
 }

@@ -1,10 +1,10 @@
-/** What an RPC looks like in HTTP, for the server and the client alike. */
+/** The form of an RPC in HTTP, for server and client. */
 import type { z } from "zod";
 import { type RpcCode, RpcError, rpcStatus } from "./contract.ts";
 
 /**
- * The time that is left for the call, in whole milliseconds. What remains and not the moment it ends, since
- * the clocks of two machines differ; the way over the network is lost, which is little inside a cluster.
+ * The time that is left for the call, whole milliseconds. Not the deadline itself, since the clocks of two machines
+ * differ. The time on the network is not counted; inside a cluster it is short.
  */
 export const timeoutHeader = "gru-timeout-ms";
 
@@ -15,24 +15,38 @@ export function errorText(error: RpcError): string {
   return JSON.stringify({ error: { code, message, retryable } });
 }
 
-/** The error in an answer that is not 2xx, whoever wrote it. */
-export function errorOf(status: number, text: string): RpcError {
+/** The error of an answer that is not 200; undefined when the answer is not from this RPC, e.g. from a proxy. */
+export function errorOf(status: number, text: string): RpcError | undefined {
   try {
     const { code, message, retryable } = JSON.parse(text).error;
-    if (Object.hasOwn(rpcStatus, code) && typeof message === "string") {
+    if (rpcStatus[code as RpcCode] === status && typeof message === "string") {
       return new RpcError(code as RpcCode, message, { retryable: retryable === true });
     }
   } catch {
-    // Not ours: a proxy's page, or a server that is being cut off.
+    // Not ours: a proxy's page, or the answer was cut off.
   }
-  return new RpcError(
-    status === 503 ? "unavailable" : "internal",
-    `HTTP ${status} without an RPC error: ${excerpt(text)}`,
-    { retryable: false },
-  );
+  return undefined;
 }
 
-/** `count: expected number to be <=10, is 11`; every problem, one after the other. */
+/** More than any method answers. */
+const maxAnswerBytes = 64 * 1024 * 1024;
+
+/** undefined for a body beyond the limit. */
+export async function readAnswer(response: Response): Promise<string | undefined> {
+  const declared = Number(response.headers.get("content-length") ?? NaN);
+  if (declared <= maxAnswerBytes || response.body === null) return await response.text();
+  let bytes = 0;
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of response.body) {
+    bytes += chunk.byteLength;
+    if (bytes > maxAnswerBytes) return undefined;
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+/** Every problem in one text: `count: expected number to be <=10, is 11`. */
 export function problems(error: z.ZodError, value: unknown): string {
   return error.issues.map((issue) => {
     const path = issue.path.map(String);
@@ -54,7 +68,7 @@ export function excerpt(text: string): string {
   return text.length > 120 ? `${text.slice(0, 120)}…` : text;
 }
 
-/** Anything thrown, as the one error that callers see. What is unexpected is not shown to them. */
+/** Turns any thrown value into the error that callers see. Details of an unexpected error are hidden. */
 export function toRpcError(error: unknown, hidden: string): RpcError {
   return error instanceof RpcError ? error : new RpcError("internal", hidden, { cause: error });
 }

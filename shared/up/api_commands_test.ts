@@ -1,9 +1,9 @@
 /** Every command of stat's HTTP API, as clients on two nodes see its effect. */
 import assert from "node:assert/strict";
-import { waitFor } from "@gru/shared/testing";
+import { waitFor } from "@gru/shared/testing/harness";
 import { dialects, type Json, TestClient } from "../../spear/test_client.ts";
 import { assertSuccess } from "./scenario.ts";
-import { startUp } from "./up.ts";
+import { upOnFreePorts } from "./up_testing.ts";
 
 const [modern, old] = dialects;
 if (modern === undefined || old === undefined) throw new Error("no dialects");
@@ -11,11 +11,7 @@ if (modern === undefined || old === undefined) throw new Error("no dialects");
 async function start() {
   await using stack = new AsyncDisposableStack();
   const cluster = stack.use(
-    await startUp({
-      host: "127.0.0.1",
-      ports: { ticket: 0, spear1: 0, spear2: 0, stat: 0, statHttp: 0, idgen: 0, minions: 0 },
-      log: { level: "error", format: "text" },
-    }, () => undefined),
+    await upOnFreePorts(() => undefined),
   );
   const { spear1, spear2, stat: api, ticket } = cluster.addresses;
   const owned = stack.move();
@@ -90,6 +86,37 @@ Deno.test("publish reaches the members of a group and a user's connections, once
   const before = await gru.get(`/groups/10/history?before=${second.seq}`);
   assert.deepEqual(before.messages.map((one: Json) => one.content), ["hello"]);
   assert.equal((await gru.get("/users/2/history")).messages[0].content, "only you");
+});
+
+Deno.test("the trail of a message says where it was accepted and which nodes wrote it to how many connections", async () => {
+  await using gru = await start();
+  const [ann] = [
+    await gru.enter(1, 1, [10]),
+    await gru.enter(2, 2, [10]),
+    await gru.enter(2, 3, [10]),
+  ];
+  const argument = { type: 1, target: { id: 10 }, content: "where did it go?" };
+  const { data: { id, epoch, seq } } = await ann.request("msg", argument);
+  await waitFor(async () => {
+    const { nodes } = await gru.get(`/messages/${id}`);
+    return nodes.every(({ receivedAt }: Json) => receivedAt !== null);
+  });
+  const trail = await gru.get(`/messages/${id}`);
+  assert.deepEqual([trail.id, trail.target, trail.epoch, trail.seq], [
+    ...[id, { kind: "group", id: "10" }, epoch, seq],
+  ]);
+  assert.deepEqual([trail.accepted.node, trail.accepted.fromId], ["spear1", "1"]);
+  assert.deepEqual(
+    trail.nodes.map(({ node, connections, missed }: Json) => [node, connections, missed]),
+    [["spear1", 1, []], ["spear2", 2, []]],
+  );
+  assert.ok(trail.createTime <= trail.accepted.at);
+
+  const unknown = await gru.request("GET", "/messages/5?group=10");
+  assert.equal(unknown.status, 404);
+  assert.match(unknown.answer.error.message, /^id: no node remembers the message 5 and is not/);
+  const both = await gru.request("GET", "/messages/5?group=10&user=1");
+  assert.match(both.answer.error.message, /^group: must not be set together with user/);
 });
 
 Deno.test("broadcast reaches every connection, and tells how many", async () => {
@@ -233,15 +260,16 @@ Deno.test("listen gives messages of groups and users as they flow, samples a flo
   stopped.abort();
 });
 
-Deno.test("totals and rates tell what the nodes reported", async () => {
+Deno.test("totals and rates tell what the nodes reported, a user or group on two nodes once", async () => {
   await using gru = await start();
   const [ann] = [await gru.enter(1, 1, [10]), await gru.enter(2, 2, [10, 11])];
+  await gru.enter(2, 1, [10]);
   await ann.request("msg", { type: 1, target: { id: 10 }, content: "x" });
   await waitFor(async () => {
     const { connections, users, groups, acceptedPerSecond, deliveredPerSecond } = await gru.get(
       "/totals",
     );
-    return connections === 2 && users === 2 && groups === 3 && acceptedPerSecond > 0 &&
+    return connections === 3 && users === 2 && groups === 2 && acceptedPerSecond > 0 &&
       deliveredPerSecond > 0;
   });
   await waitFor(async () => (await gru.get("/rates")).at.length > 0);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { connect, type Socket } from "node:net";
-import { waitFor } from "@gru/shared/testing";
+import { waitFor } from "@gru/shared/testing/harness";
 import type { Json, TestClient } from "../../spear/test_client.ts";
 import { assertRefused, type Scene, secrets } from "./attack_scene.ts";
 import { textFrame, throwAt, upgrade } from "./fuzz.ts";

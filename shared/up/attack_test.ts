@@ -1,6 +1,6 @@
 /** Those who do not belong, at the doors of a real cluster in scheme jwt. */
 import assert from "node:assert/strict";
-import { freePort, serverTest, waitFor } from "@gru/shared/testing";
+import { freePort, serverTest, waitFor } from "@gru/shared/testing/harness";
 import { floodsOfSpear, floodsOfTicket, slowOnes, storm } from "./attack_crowds.ts";
 import { assertRefused, Scene, secrets, unsigned } from "./attack_scene.ts";
 import { type RunningProgram, TestCluster } from "./processes.ts";

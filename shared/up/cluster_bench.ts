@@ -3,7 +3,7 @@
  * `deno task bench:cluster`, and `deno task bench:cluster --help`.
  */
 import { parseArgs } from "node:util";
-import { Load, type LoadOptions, type LoadResult } from "../../spear/load.ts";
+import { Load, type LoadOptions, type LoadResult } from "../../spear/load/load.ts";
 import {
   highestHeld,
   median,
@@ -11,8 +11,8 @@ import {
   p99LimitMs,
   type Run as LoadRun,
   usualLoad,
-} from "../../spear/measures.ts";
-import publishScript from "../../spear/lua/publish.lua" with { type: "text" };
+} from "../../spear/load/measures.ts";
+import publishScript from "../../spear/redis/lua/publish.lua" with { type: "text" };
 import {
   ClusterScene,
   cpuBetween,
@@ -384,16 +384,17 @@ async function benchmarkScript(port: number): Promise<number> {
   const script = [
     "local now = redis.call('TIME')",
     "ARGV[4] = now[1] .. string.format('%06d', now[2])",
-    "KEYS[1], KEYS[2] = 'gru:{g:b' .. ARGV[13] .. '}:state', 'gru:{g:b' .. ARGV[13] .. '}:log'",
+    "local key = 'gru:{g:b' .. ARGV[16] .. '}:'",
+    "KEYS[1], KEYS[2], KEYS[3] = key .. 'state', key .. 'log', key .. 'nodes'",
     publishScript,
   ].join("\n");
   const sha = await run("redis-cli", "-p", `${port}`, "script", "load", script);
   const body = JSON.stringify({ id: "1234567890123456789", content: "x".repeat(200) });
   const output = await run(
     ...["redis-benchmark", "-p", `${port}`, "-n", "300000", "-c", "16", "-P", "16"] as const,
-    ...["-r", "1000", "--csv", "evalsha", sha.trim(), "2", "state", "log"],
+    ...["-r", "1000", "--csv", "evalsha", sha.trim(), "3", "state", "log", "nodes"],
     ...["1234567890123456789", body, "bench", "0", "0", "epoch", "one", "1000", "300000", "600000"],
-    ...["PUBLISH", "gru:{g:b}", "__rand_int__"],
+    ...["16000000", "PUBLISH", "gru:{g:b}", "gru:{g:b}:rocketmq", "some", "__rand_int__"],
   );
   return Number(/,"([\d.]+)"/.exec(output.trim().split("\n").at(-1) ?? "")?.[1] ?? NaN);
 }

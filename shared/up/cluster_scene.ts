@@ -1,8 +1,8 @@
 /** A whole cluster as processes, as people run it, or plain socket.io on as many nodes, and what each process uses. For measuring. */
 import { fileURLToPath } from "node:url";
-import { ask, freePort, ServerProcess } from "@gru/shared/testing";
-import { startRedis } from "@gru/shared/testing_redis";
-import { type Usage, usageOf } from "../../spear/measures.ts";
+import { ask, freePort, ServerProcess } from "@gru/shared/testing/harness";
+import { startRedis } from "@gru/shared/testing/redis";
+import { type Usage, usageOf } from "../../spear/load/measures.ts";
 import { type Flags, type RunningProgram, TestCluster } from "./processes.ts";
 
 /** By the name of the process: `spear1`, `redis`, … */
@@ -106,7 +106,7 @@ export class PlainScene implements Scene {
   static async start(nodes: number): Promise<PlainScene> {
     await using stack = new AsyncDisposableStack();
     const redis = stack.use(await startRedis());
-    const program = fileURLToPath(new URL("../../spear/plain_bench.ts", import.meta.url));
+    const program = fileURLToPath(new URL("../../spear/load/plain_bench.ts", import.meta.url));
     const addresses: string[] = [];
     const pids: [string, number | undefined][] = [["redis", redis.pid]];
     for (let node = 1; node <= nodes; node++) {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { serverTest, waitFor } from "@gru/shared/testing";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { dialects } from "../../spear/test_client.ts";
 import { type RunningProgram, spawnProgram, TestCluster } from "./processes.ts";
 import { askTicket, playScenario } from "./scenario.ts";
@@ -97,7 +97,7 @@ serverTest({
 
 for (
   const [what, flags, message] of [
-    ["an unknown flag", { prot: 1 }, /unknown flag --prot; allowed: .*--port/],
+    ["an unknown flag", { prot: 1 }, /unknown flag --prot; did you mean --port\?/],
     ["a port that is no number", { port: "x" }, /port: is "x"; expected number/],
     ["a port out of range", { port: 70000 }, /port: is 70000/],
     ["an unknown mode", { mode: "both" }, /mode: is "both"; expected one of "single"/],

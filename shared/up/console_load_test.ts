@@ -1,12 +1,12 @@
 /** The console under a flood of messages and over many nodes: nobody is slowed by those who look. */
 import assert from "node:assert/strict";
-import type { Page } from "npm:playwright-core@1.64.0";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
-import { serverTest, waitFor } from "@gru/shared/testing";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { loadConfig } from "@gru/shared/config";
 import { minionsSchema, startMinions } from "../../minions/minions.ts";
 import { dialects, TestClient } from "../../spear/test_client.ts";
 import { startStat, statSchema } from "../../stat/stat.ts";
+import type { Page } from "./console_driver.ts";
 import { launchBrowser, openPage, shows, signIn } from "./console_testing.ts";
 import { TestCluster } from "./processes.ts";
 import { assertSuccess } from "./scenario.ts";

@@ -1,6 +1,8 @@
 /** The console in a real browser over a real cluster: separate programs, ZooKeeper, Redis. */
 import assert from "node:assert/strict";
-import { serverTest, waitFor } from "@gru/shared/testing";
+import { logger } from "@gru/shared/log";
+import { connectZookeeper } from "@gru/shared/zookeeper/registry";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { dialects, TestClient } from "../../spear/test_client.ts";
 import {
   assertAccessible,
@@ -65,6 +67,19 @@ serverTest({
       await assertAccessible(page, "cluster");
     });
 
+    await step("a program whose clock is wrong has the seconds behind its name", async () => {
+      await using registry = await connectZookeeper({
+        ...{ servers: [cluster.zookeeper.address], root: "/gru", sessionMs: 4000 },
+        log: logger("test"),
+      });
+      await using _minions9 = await registry.register({
+        ...{ service: "minions", name: "minions9", addresses: {}, startedAt: Date.now() - 61_000 },
+        meta: { clockOffsetSeconds: -90 },
+      });
+      await row("minions9 (clock -90 s)").getByText("1 min").waitFor();
+      assert.equal(await page.getByText("(clock").count(), 1);
+    });
+
     const [ann, bob] = await usersOnTwoNodes(ticket.address, 1);
     const card = (n: number) => page.locator(".client").nth(n);
     await step("two simulated clients on two spears talk", async () => {
@@ -113,7 +128,7 @@ serverTest({
       await found.getByRole("button", { name: "Publish" }).click();
       await dialog.getByLabel("Message").fill("from the console");
       await assertAccessible(page, "dialog");
-      await dialog.getByRole("button", { name: "Do it" }).click();
+      await dialog.getByRole("button", { name: "Publish" }).click();
       await dialog.getByText(/Accepted: id \d+, seq \d+/).waitFor();
       await page.keyboard.press("Escape");
       await found.locator("button:focus", { hasText: "Publish" }).waitFor();
@@ -123,8 +138,8 @@ serverTest({
 
       await found.getByRole("button", { name: "Kick" }).first().click();
       await dialog.getByLabel("Reason").fill("enough");
-      await dialog.getByRole("button", { name: "Do it" }).click();
-      await dialog.getByText(/[1-9]\d* connections touched/).waitFor();
+      await dialog.getByRole("button", { name: `Kick user ${bob}` }).click();
+      await dialog.getByText(/[1-9]\d* connections affected/).waitFor();
       assert.equal((await client.next("kicked")).reason, "enough");
       await client.closed;
       await page.keyboard.press("Escape");
@@ -132,6 +147,37 @@ serverTest({
         await find();
         return await found.getByText("not online").count() > 0;
       }, { what: "the user is gone from the page" });
+    });
+
+    await step("a link to a user shows the user again, and a message its trail", async () => {
+      const ann = stack.use(await TestClient.connect(addr, modern));
+      assertSuccess(await ann.request("auth", { id: 600, name: "Ann Lee", appType: "shop" }));
+      const ids = { userId: 600, subscribeGroups: [{ id: "r/1" }] };
+      assertSuccess(await ann.request("subscribe", ids));
+      assertSuccess(
+        await ann.request("msg", { type: 1, target: { id: "r/1" }, content: "which way?" }),
+      );
+      const found = page.locator(".found");
+      await waitFor(async () => {
+        await go("people");
+        await page.goto(`${minions.address}/#/people/user/600`);
+        await page.reload();
+        await found.locator("h2").waitFor();
+        return await found.getByText("Ann Lee").count() > 0;
+      });
+      await found.getByText("shop").waitFor();
+      await found.getByText("websocket").waitFor();
+      await found.getByRole("button", { name: "r/1" }).click();
+      await found.getByText("which way?").waitFor();
+      assert.match(page.url(), /#\/people\/group\/r%2F1$/);
+      await found.getByRole("button", { name: "Trail" }).click();
+      const dialog = page.getByRole("dialog");
+      await dialog.getByText(/user 600/i).waitFor();
+      await assertAccessible(page, "trail");
+      await page.keyboard.press("Escape");
+      await page.goto(`${minions.address}/#/people/user/909090`);
+      await page.reload();
+      await found.getByText("Nobody with this id is connected").waitFor();
     });
 
     await step("listening shows messages as they flow, samples a flood and says so", async () => {
@@ -220,10 +266,24 @@ serverTest({
       await tabTo("button", "Kick");
     });
 
+    await step("with Redis away the last rows stay, and the page says since when", async () => {
+      await go("cluster");
+      const tile = page.locator(".tile", { hasText: "Nodes" }).locator("dd");
+      await tile.getByText("2", { exact: true }).waitFor();
+      await cluster.redis.kill();
+      await shows(page, /stat's Redis is away since \d\d:\d\d/);
+      await shows(page, /Clients stay connected/);
+      assert.equal(await tile.textContent(), "2");
+      await row("spear1").waitFor();
+      await assertAccessible(page, "cluster without Redis");
+      await cluster.redis.start();
+      await page.locator(".warning").first().waitFor({ state: "detached" });
+    });
+
     await step("the same in Chinese", async () => {
       const chinese = await openPage(browser, minions.address, "zh-CN");
       await signIn(chinese, secrets.GRU_MINIONS_PASSWORD);
-      await chinese.locator("tr", { hasText: "spear1" }).getByText("正常").waitFor();
+      await chinese.locator("tr", { hasText: "spear1" }).first().getByText("正常").waitFor();
       assert.equal(await chinese.locator("html").getAttribute("lang"), "zh");
       for (
         const [name, text] of [["people", "查找"], ["listen", "监听"], ["client", "添加客户端"]]
@@ -245,7 +305,7 @@ serverTest({
         await looker.goto(minions.address);
         await signIn(looker, secrets.GRU_MINIONS_LOOK_PASSWORD);
         await shows(looker, "look only");
-        await looker.locator("tr", { hasText: "spear1" }).waitFor();
+        await looker.locator("tr", { hasText: "spear1" }).first().waitFor();
         assert.equal(await looker.getByRole("button", { name: "Drain" }).count(), 0);
         await assertAccessible(looker, "dark");
         const status = await looker.evaluate(async () => {

@@ -1,35 +1,13 @@
 /** A real headless browser, for tests of the console. */
 import assert from "node:assert/strict";
-import fs from "node:fs";
-import axe from "npm:/axe-core@4.14.1/axe.min.js" with { type: "text" };
-import type { Browser, Page } from "npm:playwright-core@1.64.0";
+import { type Browser, loadDriver, type Page } from "./console_driver.ts";
 
 /** Milliseconds, for whatever a page is waited for. */
 export const timeout = 30_000;
 
-/**
- * The driver looks into /proc when it is loaded, to find out whether it is on Windows. Deno lets nobody without all
- * permissions look there, and throws: here it is told that there is nothing.
- */
-async function loadDriver() {
-  const { existsSync } = fs;
-  fs.existsSync = (path) => {
-    try {
-      return existsSync(path);
-    } catch {
-      return false;
-    }
-  };
-  try {
-    return await import("npm:playwright-core@1.64.0");
-  } finally {
-    fs.existsSync = existsSync;
-  }
-}
-
 export async function launchBrowser(): Promise<Browser> {
-  const { chromium } = await loadDriver();
-  return await chromium.launch({
+  const { driver } = await loadDriver();
+  return await driver.chromium.launch({
     executablePath: "/usr/bin/chromium",
     args: [
       ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
@@ -56,6 +34,7 @@ export async function shows(page: Page, text: string | RegExp): Promise<void> {
 
 /** No serious finding of axe, in both colour schemes. */
 export async function assertAccessible(page: Page, what: string): Promise<void> {
+  const { axe } = await loadDriver();
   // By way of the debugger: the page's own policy lets no foreign script run.
   const session = await page.context().newCDPSession(page);
   await session.send("Runtime.evaluate", { expression: axe });

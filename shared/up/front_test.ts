@@ -1,12 +1,12 @@
-/** The samples in `ticket/front`: a real nginx before a real ticket and a real spear, and the unit as systemd reads it. */
+/** The samples in `shared/deploy`: a real nginx before a real ticket and a real spear, and the unit as systemd reads it. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { connect as connectTcp } from "node:net";
 import { connect } from "node:tls";
 import { io } from "socket.io-client";
 import { loadConfig } from "@gru/shared/config";
-import { MemoryRegistry } from "@gru/shared/registry_memory";
-import { projectRoot, serverTest } from "@gru/shared/testing";
+import { MemoryRegistry } from "@gru/shared/registry/memory";
+import { projectRoot, serverTest } from "@gru/shared/testing/harness";
 import type { z } from "zod";
 import { spearSchema } from "../../spear/config.ts";
 import { startSpear } from "../../spear/spear.ts";
@@ -88,6 +88,13 @@ serverTest({
       assert.equal((await tls.handshake()).alpnProtocol, "h2");
     });
 
+    await t.step("the client library comes compressed", async () => {
+      const response = await fetch(`https://localhost:${front.https}/gru.js`, { client });
+      assert.match(await response.text(), /connect/);
+      assert.equal(response.headers.get("access-control-allow-origin"), "*");
+      assert.equal(response.headers.get("vary"), "Accept-Encoding");
+    });
+
     await t.step("nothing else of ticket and spear is to be had", async () => {
       for (const host of ["localhost", "127.0.0.1"]) {
         for (const path of ["/", "/nodes", "/metrics", "/healthz", "/readyz", "/ticket/../nodes"]) {
@@ -135,6 +142,28 @@ serverTest({
       assert.equal(await ask("127.0.0.2", "127.0.0.1"), 0);
     });
 
+    await t.step("150 clients behind one address are all in", async () => {
+      const address = `https://127.0.0.1:${front.https}`;
+      const dialect: Dialect = {
+        name: "through nginx",
+        old: false,
+        open: (address) =>
+          io(address, {
+            ...{ reconnection: false, forceNew: true, transports: ["websocket"], ca },
+          } as object),
+      };
+      const office = await Promise.all(
+        Array.from({ length: 150 }, () => TestClient.connect(address, dialect)),
+      );
+      // Somebody more asks for a ticket, from another address than the one whose tickets were counted above.
+      const answer = await exchange(
+        ...[front.https, ca, "127.0.0.3"] as const,
+        `GET ${query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`,
+      );
+      assert.match(answer, /"errorCode":0/);
+      for (const client of office) await client[Symbol.asyncDispose]();
+    });
+
     await t.step("who speaks slowly is not waited for", async () => {
       for (const host of ["localhost", "127.0.0.1"]) {
         const text = `POST /ticket HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 100\r\n`;
@@ -167,7 +196,7 @@ Deno.test({
   fn: async () => {
     const folder = await Deno.makeTempDir({ prefix: "gru_unit_" });
     try {
-      const sample = Deno.readTextFileSync(join(projectRoot, "ticket/front/gru@.service"));
+      const sample = Deno.readTextFileSync(join(projectRoot, "shared/deploy/gru@.service"));
       Deno.writeTextFileSync(`${folder}/gru@.service`, sample.replaceAll("/opt/gru", folder));
       // The instance that it takes for a template is named i.
       Deno.writeTextFileSync(`${folder}/i`, "#!/bin/sh\n", { mode: 0o755 });

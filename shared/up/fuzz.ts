@@ -131,6 +131,42 @@ export class Fuzzer {
     return this.below(3) === 0 ? whole : this.mutated(whole);
   }
 
+  /** Valid packets in numbers and orders in which no client sends them. */
+  storm(): string[] {
+    const id = () => this.below(100);
+    const attachments = () => this.below(4);
+    const event = () =>
+      this.pick([
+        `["auth",{"id":${1 + this.below(3)}}]`,
+        '["subscribe",{"userId":1,"subscribeGroups":[{"id":10,"presence":true}]}]',
+        '["unsubscribe",{"userId":1,"subscribeGroups":[{"id":10}]}]',
+        '["msg",{"type":1,"target":{"id":10},"content":"x"}]',
+        '["online",10]',
+      ]);
+    const kinds: Record<string, () => string> = {
+      comingAndGoing: () =>
+        this.pick(["40", "41", "40", "40{}", "41/", "40/admin,{}", "41/admin,"]),
+      acknowledgements: () =>
+        this.pick([`43${id()}[]`, `43${id()}[{"a":[1]}]`, `461-${id()}[]`, "b4AAAA"]),
+      attachments: () =>
+        this.pick([
+          `45${attachments()}-["msg",{"_placeholder":true,"num":${attachments()}}]`,
+          `45${attachments()}-${id()}${event()}`,
+          "b4AAAA",
+          "b4",
+        ]),
+      events: () => `42${this.pick(["", `${id()}`])}${event()}`,
+      heartbeats: () => this.pick(["2", "3", "3", "2probe", "3probe"]),
+      ofTransports: () => this.pick(["5", "6", "1", "0", "0{}", "2probe", "5"]),
+    };
+    const all = Object.values(kinds);
+    const some = this.pick([[this.pick(all)], [this.pick(all), this.pick(all)], all]);
+    // Most come in, so that what follows reaches further.
+    const opening = this.pick([[], ["40"], ["40", '420["auth",{"id":1}]']]);
+    const length = this.pick([3, 10, 100]);
+    return [...opening, ...Array.from({ length }, () => this.pick(some)())];
+  }
+
   frame(): Buffer {
     const payload = Buffer.from(this.packet());
     if (this.below(3) > 0) return frameOf(0x81, payload, this.below(4));
@@ -277,4 +313,104 @@ export async function beginPolling(
       `Content-Length: ${body.length}\r\n\r\n`;
     return Buffer.concat([Buffer.from(head), body]);
   };
+}
+
+/** How a client may be in two minds: what it sends, over which connections, and what of it is an input. */
+interface Confused {
+  readonly inputs: number;
+  /** Requests and frames for each TCP connection, which are opened one after the other. */
+  readonly connections: readonly (readonly Buffer[])[];
+}
+
+type Handshake = (engine: 3 | 4) => Promise<string>;
+
+/**
+ * Valid packets and requests where they do not belong: storms of packets, upgrades half done, polls and requests that
+ * overlap, two `sid`s, and another protocol or transport in the middle. @returns how many inputs that were
+ */
+export async function confuse(target: Target, random: Fuzzer, lingerMs: number): Promise<number> {
+  const { inputs, connections } = await confusion(random, (engine) => handshake(target, engine));
+  await Promise.all(connections.map((parts) => throwAt(target, parts, lingerMs)));
+  return inputs;
+}
+
+async function handshake({ hostname, port }: Target, engine: 3 | 4): Promise<string> {
+  const query = `/socket.io/?EIO=${engine}&transport=polling`;
+  const text = await (await fetch(`http://${hostname}:${port}${query}`)).text();
+  return /"sid":"([^"]+)"/.exec(text)?.[1] ?? "none";
+}
+
+async function confusion(random: Fuzzer, begin: Handshake): Promise<Confused> {
+  const engine = random.pick([3, 4, 4] as const);
+  const packets = random.storm();
+  const frames = packets.map((packet) => textFrame(packet));
+  if (random.below(3) === 0) {
+    return { inputs: packets.length, connections: [[upgradeTo(`EIO=${engine}`), ...frames]] };
+  }
+  const sid = await begin(engine);
+  const own = `EIO=${engine}&sid=${sid}`;
+  const other = random.below(4) === 0 ? await begin(random.pick([3, 4])) : sid;
+  const otherEngine = engine === 3 ? 4 : 3;
+  /** Mostly its own. */
+  const query = () =>
+    random.pick([
+      ...[own, own, own, own],
+      `EIO=${otherEngine}&sid=${sid}`,
+      `EIO=${engine}&sid=${other}&sid=${sid}`,
+      `EIO=${engine}&sid=${sid}&sid=${other}`,
+      `EIO=${engine}&EIO=${otherEngine}&sid=${sid}`,
+      `EIO=${engine}&sid=${sid}&j=0`,
+    ]);
+  const chunks = [packets];
+  if (random.below(2) === 0) {
+    const at = random.below(packets.length);
+    chunks.splice(0, 1, packets.slice(0, at), packets.slice(at));
+  }
+  const posts = chunks.map((part) =>
+    post(query(), part, random.pick([engine, engine, otherEngine]))
+  );
+  const polls = Array.from({ length: random.below(4) }, () => request("GET", query()));
+  const upgrades = Array.from({ length: random.below(3) }, () => [
+    upgradeTo(query()),
+    ...random.pick([
+      [],
+      [textFrame("2probe")],
+      [textFrame("2probe"), textFrame("5"), ...frames],
+      [textFrame("5"), ...frames],
+      [textFrame("2probe"), textFrame("2probe"), textFrame("5"), textFrame("5")],
+      [textFrame("2probe"), ...frames, textFrame("5")],
+      frames,
+    ]),
+  ]);
+  const requests = [...posts, ...polls];
+  // One after the other on one connection, or all at once.
+  const connections = random.below(2) === 0 ? [requests] : requests.map((one) => [one]);
+  return {
+    inputs: packets.length + polls.length + upgrades.length,
+    connections: random.below(2) === 0
+      ? [...connections, ...upgrades]
+      : [...upgrades, ...connections],
+  };
+}
+
+function upgradeTo(query: string): Buffer {
+  return Buffer.from(
+    `GET /socket.io/?${query}&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n` +
+      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+      "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
+  );
+}
+
+function post(query: string, packets: readonly string[], engine: 3 | 4): Buffer {
+  const body = engine === 4
+    ? packets.join("\x1e")
+    : packets.map((packet) => `${packet.length}:${packet}`).join("");
+  return request("POST", query, body);
+}
+
+function request(method: string, query: string, body = ""): Buffer {
+  return Buffer.from(
+    `${method} /socket.io/?${query}&transport=polling HTTP/1.1\r\nHost: x\r\n` +
+      `Content-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
 }

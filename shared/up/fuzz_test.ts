@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { freePort, type ServerProcess, waitFor } from "@gru/shared/testing";
+import { freePort, type ServerProcess, waitFor } from "@gru/shared/testing/harness";
 import { authenticated } from "../../spear/spear_testing.ts";
-import { beginPolling, Fuzzer, textFrame, throwAt, upgrade } from "./fuzz.ts";
+import { beginPolling, confuse, Fuzzer, textFrame, throwAt, upgrade } from "./fuzz.ts";
 import { spawnProgram } from "./processes.ts";
 
 const seed = Number(Deno.env.get("GRU_FUZZ_SEED") ?? 20_260_730);
@@ -13,6 +13,8 @@ const bodies = 10_000;
 const framesPerConnection = 5;
 const bodiesPerConnection = 2;
 const connectionsAtOnce = 48;
+/** Valid ones where they do not belong; `GRU_FUZZ_INPUTS` for more. */
+const confusedInputs = Number(Deno.env.get("GRU_FUZZ_INPUTS") ?? 20_000);
 
 interface Victim {
   readonly process: ServerProcess;
@@ -145,5 +147,50 @@ Deno.test(`100 000 random HTTP requests, frames and polled bodies (seed ${seed})
   await waitFor(async () => {
     const answer = await honest.request("online", 77);
     return answer.data.userIds.length === 1;
+  });
+});
+
+Deno.test(`${confusedInputs} valid packets in wrong numbers and orders (seed ${seed}) neither crash a spear nor stay in memory, and honest clients see nothing of them`, async () => {
+  await using stack = new AsyncDisposableStack();
+  const spear = await start("spear", { mode: "single", "limits.authMs": "2000" });
+  stack.use(spear.process);
+  await using honest = await authenticated(`http://${spear.hostname}:${spear.port}`, 7);
+  await honest.request("subscribe", { userId: 7, subscribeGroups: [{ id: 77 }] });
+  const random = new Fuzzer(seed);
+  const resident: number[] = [];
+  for (let part = 1; part <= 5; part++) {
+    let left = confusedInputs / 5;
+    const worker = async () => {
+      while (left > 0) {
+        const thrown = await confuse(spear, random, 20);
+        left -= thrown;
+      }
+    };
+    const honestWork = async () => {
+      while (left > 0) {
+        const content = `${part} ${left}`;
+        const message = { type: 1, target: { id: 77 }, content };
+        const { data } = await honest.request("msg", message);
+        const got = await honest.next("msg");
+        assert.deepEqual([got.seq, got.content], [data.seq, content]);
+        assert.ok(spear.process.running, spear.process.output);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    };
+    await Promise.all([...Array.from({ length: connectionsAtOnce }, worker), honestWork()]);
+    resident.push(await residentMb(spear));
+  }
+  // deno-lint-ignore no-console
+  console.log(`  resident MB after each fifth: ${resident.map((mb) => mb.toFixed(0)).join(" ")}`);
+  const [, second = 0] = resident;
+  assert.ok((resident.at(-1) ?? 0) - second < 60, "the memory of spear grew");
+  assert.doesNotMatch(
+    spear.process.output,
+    /unhandled|uncaught|TypeError|RangeError|at file:/i,
+  );
+  // All of them are gone: each had no more than limits.authMs, or had left its user's place.
+  await waitFor(async () => {
+    const answer = await honest.request("online", 77);
+    return answer.success && answer.data.userIds.length === 1;
   });
 });

@@ -8,6 +8,7 @@ const purposes: Readonly<Record<UpAddress, string>> = {
   stat: "HTTP API: who is online where",
   idgen: "message ids",
   minions: "web console",
+  example: "a chat to try: open it twice",
 };
 
 function welcome({ addresses }: Up): string {

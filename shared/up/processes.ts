@@ -1,7 +1,7 @@
 /** The programs as processes of their own over real ZooKeeper and Redis, started as their tasks do. For tests. */
-import { freePort, type ServerProcess, spawnTask } from "@gru/shared/testing";
-import { type RedisServer, type RedisServerOptions, startRedis } from "@gru/shared/testing_redis";
-import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing_zookeeper";
+import { freePort, type ServerProcess, spawnTask } from "@gru/shared/testing/harness";
+import { type RedisServer, type RedisServerOptions, startRedis } from "@gru/shared/testing/redis";
+import { startZookeeper, type ZookeeperServer } from "@gru/shared/testing/zookeeper";
 
 export type ProgramName = "ticket" | "spear" | "stat" | "idgen" | "minions";
 export type Flags = Readonly<Record<string, string | number>>;
@@ -19,8 +19,18 @@ export function spawnProgram(
 
 export interface RunningProgram extends AsyncDisposable {
   readonly process: ServerProcess;
-  /** Ends it with kill -9 and starts it again with the same flags; resolves when it is ready. */
-  restart(): Promise<RunningProgram>;
+  /**
+   * Ends it, by default with kill -9, and starts it again with the same flags, and the same variables if no others are given;
+   * resolves when it is ready.
+   */
+  restart(
+    options?: {
+      readonly signal?: Deno.Signal;
+      readonly environment?: Readonly<Record<string, string>>;
+      /** In place of, or besides, those that it was started with. */
+      readonly flags?: Flags;
+    },
+  ): Promise<RunningProgram>;
   /** `http://127.0.0.1:port` of the flag `port`. */
   readonly address: string;
   /** Where health and metrics are: a port of its own for a spear. */
@@ -69,13 +79,13 @@ export class TestCluster implements AsyncDisposable {
     await process.ready(() => isReady(Number(monitorPort)), { what: `${program}:${profile}` });
     return {
       process,
-      restart: async () => {
-        await process.kill();
+      restart: async (options = {}) => {
+        await process.kill(options.signal);
         return await this.add(
           program,
           profile,
-          { ...flags, port, monitorPort },
-          environment,
+          { ...flags, ...options.flags, port, monitorPort },
+          options.environment ?? environment,
         );
       },
       address: `http://127.0.0.1:${port}`,

@@ -1,6 +1,9 @@
-/** The main job, played by two users on two nodes: what every cluster must do, whatever it is made of. */
+/**
+ * The main job, played by two users on two nodes: what every cluster must do, whatever it is made of. Spoken as the wire has it, not
+ * by the client library: it holds for old clients also, and sees each answer and event as it is.
+ */
 import assert from "node:assert/strict";
-import { waitFor } from "@gru/shared/testing";
+import { waitFor } from "@gru/shared/testing/harness";
 import { type Dialect, type Json, TestClient } from "../../spear/test_client.ts";
 
 export interface Ticket {

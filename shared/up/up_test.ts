@@ -1,15 +1,11 @@
 import assert from "node:assert/strict";
-import { waitFor } from "@gru/shared/testing";
+import { waitFor } from "@gru/shared/testing/harness";
 import { dialects, TestClient } from "../../spear/test_client.ts";
 import { assertSuccess, enter, playScenario, usersOnTwoNodes } from "./scenario.ts";
-import { startUp } from "./up.ts";
+import { upOnFreePorts } from "./up_testing.ts";
 
 function up() {
-  return startUp({
-    host: "127.0.0.1",
-    ports: { ticket: 0, spear1: 0, spear2: 0, stat: 0, statHttp: 0, idgen: 0, minions: 0 },
-    log: { level: "error", format: "text" },
-  });
+  return upOnFreePorts();
 }
 
 const [modern] = dialects;

@@ -1,7 +1,8 @@
 -- The users of a group over nodes.
 -- KEYS  for each node: 2n-1 node, 2n user count (gone when its time to live has passed)
 -- ARGV  1 group  2 users that one call may give at most
--- Returns { 1, the users, each once } or, when there are too many, { 0, the keys of the sets to read one by one }
+-- Returns { 1, the users, each once } or, when there are too many, { 0, the keys of the sets to read one by one,
+-- the id of the era }
 local sets, size = {}, 0
 for i = 1, #KEYS, 2 do
   local place = redis.call('EXISTS', KEYS[i + 1]) == 1 and redis.call('HGET', KEYS[i], 'place')
@@ -13,5 +14,5 @@ for i = 1, #KEYS, 2 do
   end
 end
 if size == 0 then return { 1, {} } end
-if size > tonumber(ARGV[2]) then return { 0, sets } end
+if size > tonumber(ARGV[2]) then return { 0, sets, era_id } end
 return { 1, redis.call('ZUNION', #sets, unpack(sets)) }

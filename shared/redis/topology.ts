@@ -1,0 +1,57 @@
+/** What kind of Redis there is: one server, one behind Sentinel, or a Cluster. Its users see only which server has a key. */
+import type { RedisAddress, RedisEndpoint } from "@gru/shared/redis/address";
+import { ClusterRedisTopology } from "./cluster.ts";
+import {
+  closeServer,
+  isUsable,
+  openServer,
+  type RedisServer,
+  type RedisTopology,
+  type RedisTopologyOptions,
+  troubleOf,
+} from "./server.ts";
+
+export type { RedisServer, RedisTopology, RedisTopologyOptions };
+
+/** Begins to connect; where that fails it goes on trying until it is disposed. */
+export function openTopology(
+  address: RedisAddress,
+  options: Omit<RedisTopologyOptions, "username">,
+): RedisTopology {
+  const { username } = address;
+  return address.kind === "cluster"
+    ? new ClusterRedisTopology(address.nodes, { ...options, username })
+    : new SingleRedisTopology(address.place, { ...options, username });
+}
+
+/** One server for all keys, or the one that Sentinel calls the primary. */
+class SingleRedisTopology implements RedisTopology {
+  readonly sharded = false;
+  readonly #server: RedisServer;
+
+  constructor(place: RedisEndpoint, options: RedisTopologyOptions) {
+    this.#server = openServer(place, options);
+  }
+
+  get usable(): boolean {
+    return isUsable(this.#server);
+  }
+
+  get trouble(): string {
+    return troubleOf(this.#server);
+  }
+
+  serverOf(): RedisServer {
+    return this.#server;
+  }
+
+  /** It has become a replica: a new connection goes to the present primary. */
+  refresh({ commands, subscriber }: RedisServer): void {
+    commands.reconnect();
+    subscriber?.reconnect();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return closeServer(this.#server);
+  }
+}

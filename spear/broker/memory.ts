@@ -1,0 +1,159 @@
+/** The broker of one process: all spears in it share one bus. */
+import {
+  type Accepted,
+  type Broker,
+  type BrokerSink,
+  type HistoryLimits,
+  type HistoryPage,
+  type KnownPosition,
+  messagesPerPage,
+  newEpoch,
+  NotAcceptedError,
+  pageBytes,
+  type Publication,
+} from "./broker.ts";
+import { CompactSet } from "@gru/shared/compact";
+import { HistoryRing } from "./history_ring.ts";
+import type { Position, Target } from "../wire.ts";
+
+interface Log {
+  epoch: string;
+  seq: number;
+  /** Set with the first message. */
+  kept: HistoryRing | undefined;
+  readonly listeners: CompactSet<BrokerSink>;
+  /** Results by idempotency key, oldest first; set with the first message that has a key. */
+  accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }> | undefined;
+  usedAt: number;
+}
+
+const sweepEveryMs = 10_000;
+
+/** Holds the logs of all targets. */
+export class MemoryBus {
+  readonly #limits: HistoryLimits;
+  readonly #now: () => number;
+  readonly #logs = new Map<Target, Log>();
+  #sweptAt: number;
+
+  constructor(limits: HistoryLimits, now: () => number = Date.now) {
+    this.#limits = limits;
+    this.#now = now;
+    this.#sweptAt = now();
+  }
+
+  connect(sink: BrokerSink): Broker {
+    const listening = new Set<Target>();
+    let closed = false;
+    const unlisten = (target: Target) => {
+      listening.delete(target);
+      this.#logs.get(target)?.listeners.delete(sink);
+    };
+    return {
+      get connected() {
+        return !closed;
+      },
+      publish: async (publication) => {
+        if (closed) throw new NotAcceptedError("the broker is closed");
+        return this.#publish(publication);
+      },
+      listen: async (target) => {
+        if (closed) throw new NotAcceptedError("the broker is closed");
+        const log = this.#log(target);
+        log.listeners.add(sink);
+        listening.add(target);
+        return positionOf(log);
+      },
+      unlisten: async (target) => unlisten(target),
+      positions: async (known) => known.map((position) => this.#position(position)),
+      history: async (target, after, bytes) => this.#history(target, after, bytes),
+      [Symbol.asyncDispose]: async () => {
+        closed = true;
+        listening.forEach(unlisten);
+      },
+    };
+  }
+
+  #publish({ target, id, body, idempotencyKey }: Publication): Accepted {
+    const log = this.#log(target);
+    const now = this.#now();
+    const before = idempotencyKey === undefined ? undefined : log.accepted?.get(idempotencyKey);
+    if (before !== undefined && before.keptUntil > now) return before.accepted;
+
+    const seq = ++log.seq;
+    const accepted = { id, epoch: log.epoch, seq };
+    const keptUntil = now + this.#limits.ageMs;
+    if (idempotencyKey !== undefined) {
+      // Removed and inserted again, even if an old entry has expired: entries must stay in order of their age.
+      log.accepted ??= new Map();
+      log.accepted.delete(idempotencyKey);
+      log.accepted.set(idempotencyKey, { accepted, keptUntil });
+    }
+    if (this.#limits.size > 0) {
+      (log.kept ??= new HistoryRing(this.#limits, seq)).add(seq, body, keptUntil);
+    }
+    for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
+    return accepted;
+  }
+
+  #history(target: Target, after: Position, bytes = pageBytes): HistoryPage {
+    const log = this.#log(target);
+    const { epoch, seq: end } = log;
+    const isPresent = after.epoch === epoch;
+    const { found, reached } = log.kept?.page(isPresent ? after.seq : 0, this.#now(), {
+      count: messagesPerPage,
+      bytes: Math.min(bytes, pageBytes),
+    }) ?? { found: [], reached: end };
+    return {
+      head: positionOf(log),
+      entries: found.map(({ seq, body }) => ({ epoch, seq, body })),
+      next: reached < end ? { epoch, seq: reached } : undefined,
+      complete: isPresent && after.seq <= end &&
+        found.length === Math.min(reached, end) - after.seq,
+    };
+  }
+
+  #position({ target, epoch, seq }: KnownPosition): Position {
+    const log = this.#log(target);
+    if (log.epoch === epoch && log.seq < seq) {
+      Object.assign(log, { epoch: newEpoch(), seq: 0, kept: undefined });
+    }
+    return positionOf(log);
+  }
+
+  #log(target: Target): Log {
+    this.#sweep();
+    const log = this.#logs.getOrInsertComputed(target, () => ({
+      epoch: newEpoch(),
+      seq: 0,
+      kept: undefined,
+      listeners: new CompactSet<BrokerSink>(),
+      accepted: undefined,
+      usedAt: 0,
+    }));
+    log.usedAt = this.#now();
+    return log;
+  }
+
+  /** Removes targets that have been unused for as long as history is kept. */
+  #sweep(): void {
+    const now = this.#now();
+    if (now - this.#sweptAt < sweepEveryMs) return;
+    this.#sweptAt = now;
+    for (const [target, log] of this.#logs) {
+      if (log.listeners.size === 0 && now - log.usedAt > this.#limits.ageMs) {
+        this.#logs.delete(target);
+        continue;
+      }
+      if (log.kept?.dropBefore(now) === 0) log.kept = undefined;
+      for (const [key, { keptUntil }] of log.accepted ?? []) {
+        if (keptUntil > now) break;
+        log.accepted?.delete(key);
+      }
+    }
+  }
+}
+
+function positionOf(log: Log): Position {
+  return { epoch: log.epoch, seq: log.seq };
+}

@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { Load } from "./load.ts";
+import { LatencyCounts } from "./latency.ts";
+import { singleSpear } from "../spear_testing.ts";
+import { slowTest } from "@gru/shared/testing/harness";
+
+slowTest(
+  "Load from two processes receives everything that it sends, in groups of any size",
+  async () => {
+    await using spear = await singleSpear();
+    const { load, connectionsPerSecond } = await Load.connect({
+      clients: 23,
+      groups: 5,
+      targets: [spear.address],
+      ticket: undefined,
+      sources: ["127.0.0.1", "127.0.0.2"],
+      senders: 2,
+      content: 20,
+      connecting: 4,
+      firstUser: 1,
+      workers: 2,
+    });
+    await using _load = load;
+    assert.ok(connectionsPerSecond > 0);
+    const { sent, accepted, expected, received, p50Ms, p99Ms, lost } = await load.run(200, 0.5);
+    assert.deepEqual({ sent, accepted, lost }, { sent: 100, accepted: 100, lost: 0 });
+    assert.equal(expected, 100 / 5 * 23);
+    assert.equal(received, expected);
+    assert.ok(p50Ms > 0 && p50Ms <= p99Ms);
+  },
+);
+
+slowTest("Load names the client that cannot connect, and why", async () => {
+  await using spear = await singleSpear({ "limits.connections": 3 });
+  await assert.rejects(
+    Load.connect({
+      clients: 5,
+      groups: 1,
+      targets: [spear.address],
+      ticket: undefined,
+      sources: [],
+      senders: 1,
+      content: 20,
+      connecting: 1,
+      firstUser: 1,
+      workers: 1,
+    }),
+    /this node holds 3 connections already/,
+  );
+});
+
+slowTest("LatencyCounts returns quantiles within 4 %, merged or not", () => {
+  const latencies = fc.array(fc.integer({ min: 1, max: 10_000_000 }), { minLength: 1 });
+  fc.assert(fc.property(latencies, latencies, (here, there) => {
+    const counts = new LatencyCounts();
+    const others = new LatencyCounts();
+    for (const us of here) counts.add(us);
+    for (const us of there) others.add(us);
+    counts.merge(others.entries());
+    const all = [...here, ...there].sort((a, b) => a - b);
+    for (const share of [0.5, 0.99, 1]) {
+      const exact = (all[Math.ceil(all.length * share) - 1] ?? NaN) / 1000;
+      const measured = counts.quantileMs(share);
+      assert.ok(measured >= exact * 0.999 && measured <= exact * 1.04, `${measured} for ${exact}`);
+    }
+  }));
+});

@@ -1,0 +1,279 @@
+/**
+ * A spear compared with plain socket.io and bare `ws` on the same Deno, with the same clients: `deno task bench:spear`,
+ * and `deno task bench:spear --help`. The server has one core and the load the other, if `taskset` is installed. All
+ * contestants run in turn in every round; the tables show medians.
+ */
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { freePort, taskArguments, taskEnvironment } from "@gru/shared/testing/harness";
+import { Load, type LoadOptions } from "./load.ts";
+import {
+  highestHeld,
+  median,
+  namedIn,
+  p99LimitMs,
+  type Usage,
+  usageOf,
+  usualLoad,
+} from "./measures.ts";
+
+const contestants = ["spear", "socket.io", "ws"] as const;
+type Contestant = (typeof contestants)[number];
+
+interface Cores {
+  readonly server: number | undefined;
+  readonly load: number | undefined;
+}
+
+class ServerUnderTest implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly address: string;
+
+  constructor(contestant: Contestant, core: number | undefined) {
+    const port = freePort();
+    const limits = ["connections", "messagesPerSecond", "connectionsPerUser"];
+    const flags = {
+      port,
+      monitorPort: freePort(),
+      mode: "single",
+      drainMs: 0,
+      "log.level": "error",
+    };
+    const spear = [
+      ...taskArguments("spear"),
+      ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
+      ...limits.map((limit) => `--limits.${limit}=1000000`),
+    ];
+    const plain = fileURLToPath(new URL("plain_bench.ts", import.meta.url));
+    const other = ["run", "--no-prompt", "--allow-net", "--allow-env", plain];
+    const args = contestant === "spear" ? spear : [...other, contestant, String(port)];
+    const [program, before] = core === undefined
+      ? ["deno", []]
+      : ["taskset", ["-c", String(core), "deno"]];
+    const env = contestant === "spear" ? taskEnvironment("spear") : {};
+    this.#child = new Deno.Command(program, { args: [...before, ...args], env, stdin: "null" })
+      .spawn();
+    this.address = `http://127.0.0.1:${port}`;
+  }
+
+  static async start(contestant: Contestant, core: number | undefined): Promise<ServerUnderTest> {
+    const server = new ServerUnderTest(contestant, core);
+    const { hostname, port } = new URL(server.address);
+    for (let attempt = 0;; attempt++) {
+      try {
+        (await Deno.connect({ hostname, port: Number(port) })).close();
+        return server;
+      } catch (error) {
+        if (attempt === 600) throw error;
+        await pause(50);
+      }
+    }
+  }
+
+  usage(): Promise<Usage> {
+    return usageOf(this.#child.pid);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#child.status;
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+interface Scene extends AsyncDisposable {
+  readonly server: ServerUnderTest;
+  readonly load: Load;
+  readonly connectionsPerSecond: number;
+  readonly memoryBefore: number;
+}
+
+async function scene(
+  contestant: Contestant,
+  cores: Cores,
+  options: Pick<LoadOptions, "clients" | "groups"> & Partial<LoadOptions>,
+): Promise<Scene> {
+  await using stack = new AsyncDisposableStack();
+  const server = stack.use(await ServerUnderTest.start(contestant, cores.server));
+  await pause(500);
+  const memoryBefore = (await server.usage()).memoryBytes;
+  const { load, connectionsPerSecond } = await Load.connect({
+    ...usualLoad,
+    firstUser: 1,
+    targets: [server.address],
+    core: cores.load,
+    ...options,
+  });
+  stack.use(load);
+  const opened = stack.move();
+  return {
+    server,
+    load,
+    connectionsPerSecond,
+    memoryBefore,
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** The figures of one contestant in one round of one case, by column. */
+type Row = Readonly<Record<string, number>>;
+
+async function highestRate({ load, server }: Scene, from: number): Promise<Row> {
+  const best = await highestHeld(from, async (perSecond) => {
+    const before = await server.usage();
+    const result = await load.run(perSecond, 2);
+    return { result, cpuSeconds: (await server.usage()).cpuSeconds - before.cpuSeconds };
+  });
+  return {
+    "deliveries/s": best?.result.deliveriesPerSecond ?? 0,
+    "p50 ms": best?.result.p50Ms ?? NaN,
+    "p99 ms": best?.result.p99Ms ?? NaN,
+    "CPU s per million": best === undefined ? NaN : best.cpuSeconds / best.result.received * 1e6,
+  };
+}
+
+async function fixedRate({ load }: Scene, perSecond: number, seconds: number): Promise<Row> {
+  const result = await load.run(perSecond, seconds);
+  return {
+    "p50 ms": result.p50Ms,
+    "p99 ms": result.p99Ms,
+    "deliveries/s": result.deliveriesPerSecond,
+  };
+}
+
+interface Case {
+  readonly title: string;
+  /** The column whose ratio to plain socket.io is shown. */
+  readonly ratioOf: string;
+  readonly run: (contestant: Contestant, cores: Cores) => Promise<Row>;
+}
+
+const cases: Readonly<Record<string, Case>> = {
+  group: {
+    title: `one group of 1000 clients: most deliveries a second with p99 up to ${p99LimitMs} ms`,
+    ratioOf: "deliveries/s",
+    run: async (contestant, cores) => {
+      await using open = await scene(contestant, cores, { clients: 1000, groups: 1 });
+      await open.load.run(50, 1);
+      return await highestRate(open, 50);
+    },
+  },
+  groups: {
+    title: "200 groups of 20 clients: 10 000 messages a second",
+    ratioOf: "p99 ms",
+    run: async (contestant, cores) => {
+      await using open = await scene(contestant, cores, { clients: 4000, groups: 200 });
+      // First at the same rate, so that the code is compiled and the heap has its size; long enough for several garbage
+      // collections.
+      await open.load.run(10_000, 5);
+      return await fixedRate(open, 10_000, 20);
+    },
+  },
+  groupsMost: {
+    title: `200 groups of 20 clients: most deliveries a second with p99 up to ${p99LimitMs} ms`,
+    ratioOf: "deliveries/s",
+    run: async (contestant, cores) => {
+      await using open = await scene(contestant, cores, { clients: 4000, groups: 200 });
+      await open.load.run(1000, 1);
+      return await highestRate(open, 1000);
+    },
+  },
+  quiet: {
+    title: "quiet: 200 clients in groups of 10, 200 messages a second",
+    ratioOf: "p50 ms",
+    run: async (contestant, cores) => {
+      await using open = await scene(contestant, cores, { clients: 200, groups: 20 });
+      // Until the garbage of connecting is collected.
+      await open.load.run(200, 8);
+      return await fixedRate(open, 200, 15);
+    },
+  },
+  connecting: {
+    title: "4000 clients connect, authenticate and subscribe",
+    ratioOf: "connections/s",
+    run: async (contestant, cores) => {
+      await using open = await scene(contestant, cores, { clients: 4000, groups: 200 });
+      return { "connections/s": open.connectionsPerSecond };
+    },
+  },
+  memory: {
+    title: "18 000 clients in groups of 20, all idle: resident memory of the server",
+    ratioOf: "KB per client",
+    run: async (contestant, cores) => {
+      const clients = 18_000;
+      await using open = await scene(contestant, cores, { clients, groups: 900, senders: 1 });
+      // Until the garbage of connecting is gone: V8 collects it when little has happened for 38 s.
+      await pause(60_000);
+      const { memoryBytes } = await open.server.usage();
+      return {
+        "KB per client": (memoryBytes - open.memoryBefore) / clients / 1024,
+        "MB in all": memoryBytes / 2 ** 20,
+        "connections/s": open.connectionsPerSecond,
+      };
+    },
+  },
+};
+
+function show(value: number): string {
+  return value >= 100
+    ? Math.round(value).toLocaleString("en").replaceAll(",", " ")
+    : value.toFixed(2);
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: "string", default: Object.keys(cases).join(",") },
+      contestants: { type: "string", default: contestants.join(",") },
+      rounds: { type: "string", default: "3" },
+      pin: { type: "string", default: Deno.build.os === "linux" ? "0,1" : "" },
+      help: { type: "boolean" },
+    },
+  });
+  // deno-lint-ignore no-console
+  const print = console.log;
+  if (values.help) {
+    return print([
+      "  --only         cases, comma list:",
+      ...Object.entries(cases).map(([name, { title }]) => `                 ${name}: ${title}`),
+      `  --contestants  comma list [${contestants.join(",")}]`,
+      "  --rounds       [3]",
+      "  --pin          the core of the server, the core of the load; empty: any (Linux, taskset) [0,1]",
+    ].join("\n"));
+  }
+  const [server, load] = values.pin === "" ? [] : values.pin.split(",").map(Number);
+  const taking = namedIn(values.contestants, contestants, "contestants");
+  for (const name of values.only.split(",")) {
+    const test = cases[name];
+    if (test === undefined) throw new TypeError(`--only: no case ${name}`);
+    const rows = new Map<Contestant, Row[]>(taking.map((contestant) => [contestant, []]));
+    for (let round = 0; round < Number(values.rounds); round++) {
+      for (const contestant of taking) {
+        rows.get(contestant)?.push(await test.run(contestant, { server, load }));
+      }
+    }
+    print(`\n${test.title}`);
+    const compared = taking.includes("socket.io");
+    const columns = Object.keys(rows.values().next().value?.[0] ?? {});
+    const of = (contestant: Contestant, column: string) =>
+      median((rows.get(contestant) ?? []).map((row) => row[column] ?? NaN));
+    print([
+      "".padEnd(12),
+      ...columns.map((column) => column.padStart(18)),
+      ...(compared ? [`${test.ratioOf}: ratio`.padStart(24)] : []),
+    ].join(""));
+    for (const contestant of taking) {
+      const ratio = of(contestant, test.ratioOf) / of("socket.io", test.ratioOf);
+      print([
+        contestant.padEnd(12),
+        ...columns.map((column) => show(of(contestant, column)).padStart(18)),
+        ...(compared ? [`${ratio.toFixed(2)} x`.padStart(24)] : []),
+      ].join(""));
+    }
+  }
+}
+
+await main();

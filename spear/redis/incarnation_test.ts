@@ -1,0 +1,136 @@
+import assert from "node:assert/strict";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
+import { startRedis, withRedis } from "@gru/shared/testing/redis";
+import { assertFlawless, Load, report } from "../broker/testing_load.ts";
+import { newTarget, TestNode } from "../broker/testing.ts";
+import { brokersOver } from "./testing.ts";
+
+/** As the README says people run it. */
+const appendOnly = "everysec";
+
+serverTest({
+  name:
+    "a Redis that comes back without its last moments gives no seq twice, and loses nothing that it accepts then",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    await using two = await TestNode.open(cluster.open);
+    const [target, unheard, untouched] = [newTarget(), newTarget(), newTarget()];
+    const member = await two.member(target);
+    const before = await one.publish(untouched, "u1");
+    for (const n of [1, 2, 3]) await one.publish(target, `m${n}`);
+    const first = await one.publish(unheard, "x1");
+    const moment = await server.fileMoment();
+    for (const n of [4, 5]) await one.publish(target, `m${n}`);
+    const second = await one.publish(unheard, "x2");
+    await waitFor(() => member.frames.length === 5);
+    assert.equal(second.epoch, first.epoch);
+
+    const restarting = server.losePower(moment);
+    await waitFor(() => !one.broker.connected && !two.broker.connected);
+    // Both try to be the first.
+    const sent = [6, 7, 8].map((n) => (n === 7 ? two : one).publish(target, `m${n}`));
+    const again = one.publish(unheard, "x3");
+    await restarting;
+    await Promise.all(sent);
+    await waitFor(() => member.frames.length === 8);
+    const given = member.frames.map(({ epoch, seq }) => `${epoch} ${seq}`);
+    assert.equal(new Set(given).size, given.length, `given twice: ${given}`);
+    assert.deepEqual(member.ids.toSorted(), [1, 2, 3, 4, 5, 6, 7, 8].map((n) => `m${n}`));
+    assert.deepEqual(member.lost, []);
+    // Its members know of no loss, the node that sent it does.
+    assert.notEqual((await again).epoch, first.epoch);
+    // Nothing is missing here, and it goes on.
+    assert.deepEqual(await one.publish(untouched, "u2"), { ...before, id: "u2", seq: 2 });
+  },
+});
+
+serverTest({
+  name:
+    "a node remembers the last seq that it gave, also when it answers an earlier message's repetition afterwards",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    const target = newTarget();
+    const first = await one.publish(target, "m1", "a key");
+    const moment = await server.fileMoment();
+    const lost = await one.publish(target, "m2");
+    assert.deepEqual(await one.publish(target, "m3", "a key"), first);
+    await server.losePower(moment);
+    const after = await one.publish(target, "m4");
+    assert.notEqual(`${after.epoch} ${after.seq}`, `${lost.epoch} ${lost.seq}`);
+  },
+});
+
+serverTest({
+  name: "a Redis that is killed under load goes on with all epochs, also with appendfsync everysec",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    await using two = await TestNode.open(cluster.open);
+    using load = await Load.start([one, two]);
+    for (let i = 0; i < 2; i++) {
+      await load.goesOn();
+      await server.kill();
+      await server.start();
+    }
+    await load.goesOn();
+    const outcome = await load.finish();
+    report("killed with everysec", outcome);
+    assertFlawless(outcome);
+    assert.equal(outcome.newEpochs, 0);
+  },
+});
+
+serverTest({
+  name:
+    "a Redis that loses its tail together with a node begins new epochs, for nobody else knows what that node had seen",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    const target = newTarget();
+    const before = await one.publish(target, "m1");
+    // A node that was there a moment ago, and is not any more.
+    await withRedis(server.port, async (redis) => {
+      const [seconds, micros] = await redis.time();
+      const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+      await redis.hset("gru:incarnation:one:{one}", "b:gone", now);
+    });
+    await server.kill();
+    await server.start();
+    const after = await one.publish(target, "m2");
+    assert.notEqual(after.epoch, before.epoch);
+    // It has been judged: the next one goes on.
+    assert.deepEqual(await one.publish(target, "m3"), { ...after, id: "m3", seq: 2 });
+  },
+});
+
+serverTest({
+  name: "a Redis that comes back as it was long ago begins new epochs",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    const target = newTarget();
+    const before = await one.publish(target, "m1");
+    await withRedis(server.port, async (redis) => {
+      const beats = Object.entries(await redis.hgetall("gru:incarnation:one:{one}"))
+        .filter(([field]) => field.startsWith("b:"));
+      for (const [field, at] of beats) {
+        await redis.hset("gru:incarnation:one:{one}", field, Number(at) - 60_000);
+      }
+    });
+    await server.kill();
+    await server.start();
+    assert.notEqual((await one.publish(target, "m2")).epoch, before.epoch);
+  },
+});

@@ -1,0 +1,119 @@
+import type { Logger } from "@gru/shared/log";
+import { freePort, waitFor } from "@gru/shared/testing/harness";
+import { makeCertificates } from "@gru/shared/testing/certificates";
+import { rocketmqTest, startRocketmq } from "@gru/shared/testing/rocketmq";
+import { RocketmqLink, type RocketmqLinkOptions } from "./link.ts";
+
+/** A link that writes down what it says. */
+function linkTo(options: Partial<RocketmqLinkOptions> & { readonly proxies: readonly string[] }) {
+  const said: string[] = [];
+  const received: string[] = [];
+  const take = (text: string, values?: unknown) => {
+    const known = (typeof values === "function" ? values() : values) as Record<string, unknown>;
+    said.push(text.replace(/\{(\w+)\}/g, (_, name) => String(known?.[name])));
+  };
+  const link = new RocketmqLink({
+    ...{ topic: "gru", group: "gru-test-lane-0", tag: "m1" },
+    holdsGroup: () => true,
+    receive: (text) => received.push(text),
+    opened: () => {},
+    log: { debug() {}, info: take, warn: take, error: take } as unknown as Logger,
+    ...options,
+  });
+  return { link, said, received };
+}
+
+async function seconds(what: string, condition: () => boolean, timeoutMs = 90_000) {
+  const at = performance.now();
+  await waitFor(condition, { what, timeoutMs });
+  return `${what}: ${((performance.now() - at) / 1000).toFixed(1)} s`;
+}
+
+rocketmqTest({
+  name:
+    "RocketmqLink says each mistake of an operator in one line, and works without a restart once it is mended",
+  // Timers of clients that were replaced while the server was dead outlast the link, as in `away_test.ts`.
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    await using server = await startRocketmq();
+    const { link, said } = linkTo({ proxies: [server.address] });
+    await using _ = link;
+    const rows: string[] = [];
+    const mistake = async (cause: RegExp, mend: () => Promise<unknown>) => {
+      await waitFor(() => said.some((line) => cause.test(line)), {
+        what: `${cause} among ${said.join("; ")}`,
+        timeoutMs: 90_000,
+      }).catch((error) => {
+        throw new Error(`${error.message}; it said: ${said.join("\n")}`);
+      });
+      rows.push(said.find((line) => cause.test(line)) ?? "");
+      await mend();
+    };
+    // Fails until the name server knows the broker.
+    const tool = (...args: string[]) =>
+      waitFor(async () => (await server.admin(...args)).includes("success"), {
+        what: args.join(" "),
+        timeoutMs: 180_000,
+      });
+    const topic = (type: string) =>
+      tool("updateTopic", "-c", "DefaultCluster", "-t", "gru", "-a", `+message.type=${type}`);
+    const permit = (permission: string) =>
+      tool("updateTopicPerm", "-c", "DefaultCluster", "-t", "gru", "-p", permission);
+
+    await mistake(/topic gru does not exist: mqadmin updateTopic/, () => topic("NORMAL"));
+    await mistake(/topic gru is not of type FIFO: mqadmin/, () => topic("FIFO"));
+    rows.push(await seconds("healed", () => link.usable));
+    await permit("4");
+    await mistake(/topic gru may not be written/, () => permit("6"));
+    rows.push(await seconds("healed", () => link.usable));
+    await server.kill();
+    await mistake(/does not answer: check the key rocketmq/, () => server.start());
+    rows.push(await seconds("healed", () => link.usable));
+    // deno-lint-ignore no-console -- for people; nothing timed decides
+    console.log([...rows, "all that it said:", ...said].join("\n"));
+  },
+});
+
+rocketmqTest({
+  name:
+    "RocketmqLink signs what it asks, trusts the profile's authorities, and goes to the next proxy when one is gone",
+  fn: async () => {
+    await using stack = new AsyncDisposableStack();
+    const certificates = await makeCertificates(stack);
+    const admin = { accessKey: "rocketmq", secretKey: "secret12345678" };
+    const server = stack.use(
+      await startRocketmq({
+        topics: ["gru"],
+        admin,
+        proxy: {
+          tlsTestModeEnable: false,
+          tlsCertPath: certificates.file("node.pem"),
+          tlsKeyPath: certificates.file("node.key"),
+        },
+      }),
+    );
+    const tls = { tls: true, ca: certificates.node.ca };
+    const refused = linkTo({
+      proxies: [server.address],
+      ...tls,
+      accessKey: "rocketmq",
+      secretKey: "another",
+    });
+    {
+      await using _ = refused.link;
+      await waitFor(() => refused.said.some((line) => /refuses the credentials/.test(line)), {
+        what: "a refusal",
+        timeoutMs: 90_000,
+      });
+    }
+    const gone = `127.0.0.1:${freePort()}`;
+    const { link, said, received } = linkTo({ proxies: [gone, server.address], ...tls, ...admin });
+    await using _ = link;
+    await seconds("through the second proxy", () => link.usable);
+    await link.send("m1", "signed");
+    await waitFor(() => received.includes("signed"));
+    // deno-lint-ignore no-console -- for people; nothing timed decides
+    console.log([...refused.said, ...said].join("\n"));
+  },
+});

@@ -1,0 +1,72 @@
+/** The one way to publish, for clients and for business systems: an id, the message's encoding, the broker's answer. */
+import { type Accepted, type Broker, NotAcceptedError } from "../broker/broker.ts";
+import type { IdSource } from "../ids.ts";
+import { encodeMessage, groupTarget, type Target, userTarget } from "../wire.ts";
+
+export interface Submission {
+  /** A user id, or "0" for the system. */
+  readonly fromId: string;
+  /** 0: to a user, 1: to a group. */
+  readonly type: 0 | 1;
+  readonly targetId: string;
+  readonly content: string;
+  /** The same key again gives the first one's answer, as long as history is kept. Well-formed Unicode. */
+  readonly idempotencyKey?: string | undefined;
+}
+
+/**
+ * Submissions to one target are counted in the order of the calls.
+ * @throws {NotAcceptedError} it has not happened and will not.
+ * @throws {InDoubtError} it has happened, or not, or may still happen.
+ */
+export type Submit = (submission: Submission) => Promise<Accepted>;
+
+export interface SubmitOptions {
+  readonly ids: IdSource;
+  readonly broker: Pick<Broker, "publish">;
+  /** How long a message can be recovered; 0: not at all. */
+  readonly historyMs: number;
+  /** Unix milliseconds that clients see. */
+  readonly now: () => number;
+  /** Not for a repetition. */
+  readonly onAccepted: (accepted: Accepted, target: Target, fromId: string) => void;
+}
+
+export function targetOf({ type, targetId }: Pick<Submission, "type" | "targetId">): Target {
+  return type === 1 ? groupTarget(targetId) : userTarget(targetId);
+}
+
+export function openSubmit({ ids, broker, historyMs, now, onAccepted }: SubmitOptions): Submit {
+  return async ({ fromId, type, targetId, content, idempotencyKey }) => {
+    const id = await nextId(ids);
+    const createTime = now();
+    const target = targetOf({ type, targetId });
+    const accepted = await broker.publish({
+      target,
+      id,
+      body: encodeMessage({
+        id,
+        createTime,
+        fromId,
+        type,
+        targetId,
+        content,
+        expireTime: historyMs === 0 ? 0 : createTime + historyMs,
+      }),
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    });
+    if (accepted.id === id) onAccepted(accepted, target, fromId);
+    return accepted;
+  };
+}
+
+/** Without an id nothing has been sent, whatever the reason was. */
+async function nextId(ids: IdSource): Promise<string> {
+  try {
+    return await ids.next();
+  } catch (cause) {
+    throw new NotAcceptedError(`no id: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
+  }
+}
