@@ -192,6 +192,8 @@ export class Load implements AsyncDisposable {
   readonly #clients: readonly Client<IdgenContract>[];
   readonly #loops: Promise<void>[];
   readonly #waiting = new Set<{ readonly begunAt: number; readonly resolve: () => void }>();
+  /** Those that have not been answered since {@linkcode everyoneAnswered}. */
+  #silent = new Set<Client<IdgenContract>>();
   #closed = false;
   #ids = new BigUint64Array(1 << 16);
   #count = 0;
@@ -227,6 +229,12 @@ export class Load implements AsyncDisposable {
     return performance.now() - begunAt;
   }
 
+  /** Resolves when every client has been answered by a call that begins after now. */
+  async everyoneAnswered(): Promise<void> {
+    this.#silent = new Set(this.#clients);
+    await waitFor(() => this.#silent.size === 0, { what: "ids for every client" });
+  }
+
   /** What happened since {@linkcode begin}. Duplicates are counted among all ids of the whole run. */
   row(fault: string, healMs: number): Row {
     const longestGapMs = Math.max(this.#longestGapMs, performance.now() - this.#answeredAt);
@@ -252,9 +260,11 @@ export class Load implements AsyncDisposable {
     while (!this.#closed) {
       const begunAt = performance.now();
       const above = this.#highest;
+      const silent = this.#silent;
       try {
         const { ids } = await client.next({ count: 1 + Math.floor(Math.random() * 20) });
         this.#check(ids, above, begunAt);
+        silent.delete(client);
       } catch {
         this.#refused++;
       }

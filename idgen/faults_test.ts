@@ -323,10 +323,15 @@ for (
       `idgen, ${order}: no id is refused while ZooKeeper is away for longer than the session, nor when it is back`,
     needs: "zookeeper",
     fn: () =>
-      withZookeeper(nodes, async ({ load, nodes: [first] }, zookeeper) => {
-        await waitFor(async () => (await first?.reservedMs() ?? 0) > 50_000, {
-          what: "the node has reserved ids",
-        });
+      withZookeeper(nodes, async ({ load, nodes: processes }, zookeeper) => {
+        const [first] = processes;
+        for (const process of processes) {
+          await waitFor(async () => (await process.reservedMs() ?? 0) > 50_000, {
+            what: `${process.name} has reserved ids`,
+          });
+        }
+        // A node that is not listed yet is not found without the registry.
+        await load.everyoneAnswered();
         load.begin();
         await zookeeper.kill();
         await waitFor(async () => await first?.isWithoutRegistry() === true, {
