@@ -328,7 +328,7 @@ for (
 slowTest("unique: the explorer finds duplicates when the ceiling is stored too low", async () => {
   await findsIn(
     4000,
-    histories("unique", { ...absent, without: "ceiling" }),
+    absences("unique", { without: "ceiling" }),
     (found) => found.duplicates > 0,
   );
 });
