@@ -54,6 +54,7 @@ import type { Session } from "./session/session.ts";
 import { needRedis, needService } from "./needs.ts";
 import { openSubmit } from "./session/submit.ts";
 import { MemoryUsedTokens } from "./session/used_tokens.ts";
+import { MessageTracing } from "./tracing.ts";
 import { groupTarget, userTarget } from "./wire.ts";
 import { Work } from "./session/work.ts";
 
@@ -130,11 +131,16 @@ export async function startSpear(
   const [accepted, delivered] = [new Meter(), new Meter()];
   const counts = new SpearMetrics(node.clock.now, stack.use(new Refusals(log)));
   const trail = new Trail({ size: config.trailMessages, now: node.clock.now });
+  const tracing = config.traceMessages === 0
+    ? undefined
+    : new MessageTracing(config.traceMessages, node.name);
   const hub = new Hub<Session>({
     fanOut: (frame, members) => {
       delivered.add(members.size);
       counts.fannedOut(frame, members.size);
+      const startedAt = tracing === undefined ? 0 : performance.now();
       for (const member of members) member.send(frame);
+      tracing?.given(frame, startedAt, members.size, (done) => scheduler.behind(frame, done));
     },
     onDeliver: (target, epoch, seq, members) => trail.received(target, epoch, seq, members),
     onGap: () => counts.repaired(),
@@ -158,9 +164,10 @@ export async function startSpear(
     broker,
     now: node.clock.now,
     historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
-    onAccepted: ({ id, epoch, seq }, target, fromId) => {
+    onAccepted: ({ id, epoch, seq }, target, fromId, times) => {
       accepted.add(1);
       trail.accepted({ id, epoch, seq, target, fromId });
+      tracing?.accepted({ target, epoch, seq }, times, id, fromId);
     },
   }));
   const storeClock = new FollowedClock();

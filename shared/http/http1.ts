@@ -8,6 +8,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
+import { context, propagation } from "@opentelemetry/api";
 import { refusal } from "./body.ts";
 import { type Connection, type Connections, lastWordsMs } from "./connections.ts";
 import type { HttpHandler, HttpLimits, TlsFiles } from "./options.ts";
@@ -49,9 +50,10 @@ export function http1Server(options: Http1Options): Server {
     if (dotSegment.test(url.split(/[?#]/, 1)[0] ?? "")) {
       return refusal(400, "invalid_argument", "the path: has a segment . or ..; expected none");
     }
-    return handler(genuine(request), {
-      remoteAddr: { transport: "tcp", hostname: remoteAddress, port: remotePort },
-    });
+    return inTraceOf(request, () =>
+      handler(genuine(request), {
+        remoteAddr: { transport: "tcp", hostname: remoteAddress, port: remotePort },
+      }));
   }, {
     overrideGlobalObjects: false,
     autoCleanupIncoming: false,
@@ -126,6 +128,14 @@ export function http1Server(options: Http1Options): Server {
     });
   }
   return server;
+}
+
+/** With OpenTelemetry, Deno does this for `Deno.serve`; for `node:http` (2.9) it only makes the request's own span. */
+function inTraceOf<T>({ headers }: Request, act: () => T): T {
+  const traceparent = headers.get("traceparent");
+  if (traceparent === null) return act();
+  const carrier = { traceparent, tracestate: headers.get("tracestate") ?? "" };
+  return context.with(propagation.extract(context.active(), carrier), act);
 }
 
 /**

@@ -28,8 +28,13 @@ export interface SubmitOptions {
   readonly historyMs: number;
   /** Unix milliseconds that clients see. */
   readonly now: () => number;
-  /** Not for a repetition. */
-  readonly onAccepted: (accepted: Accepted, target: Target, fromId: string) => void;
+  /** Not for a repetition. `times`: milliseconds of `performance.now()`. */
+  readonly onAccepted: (
+    accepted: Accepted,
+    target: Target,
+    fromId: string,
+    times: { readonly askedAt: number; readonly idAt: number },
+  ) => void;
 }
 
 export function targetOf({ type, targetId }: Pick<Submission, "type" | "targetId">): Target {
@@ -38,7 +43,9 @@ export function targetOf({ type, targetId }: Pick<Submission, "type" | "targetId
 
 export function openSubmit({ ids, broker, historyMs, now, onAccepted }: SubmitOptions): Submit {
   return async ({ fromId, type, targetId, content, idempotencyKey }) => {
+    const askedAt = performance.now();
     const id = await nextId(ids);
+    const idAt = performance.now();
     const createTime = now();
     const target = targetOf({ type, targetId });
     const accepted = await broker.publish({
@@ -55,7 +62,7 @@ export function openSubmit({ ids, broker, historyMs, now, onAccepted }: SubmitOp
       }),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
-    if (accepted.id === id) onAccepted(accepted, target, fromId);
+    if (accepted.id === id) onAccepted(accepted, target, fromId, { askedAt, idAt });
     return accepted;
   };
 }

@@ -270,6 +270,11 @@ export class WriteScheduler implements Disposable {
     this.#last = outlet;
   }
 
+  /** Calls back when all that is due now has had its turn. Costs a place in the order. */
+  behind(packet: Frame, callback: () => void): void {
+    new Outlet(this, { ...nobody, write: callback }, nobody.slow).push(packet);
+  }
+
   #slice(): void {
     const began = this.#now();
     const until = began - this.#waitMs + leastWaitMs;
@@ -319,6 +324,11 @@ export class WriteScheduler implements Disposable {
     this.#head = this.#last = undefined;
   }
 }
+
+const nobody: Omit<Sink, "write"> = {
+  ...{ writable: true, heldBytes: 0, slow: { waitingBytes: Infinity, policy: "skip" } },
+  ...{ whenWritable: () => {}, cutOff: () => {}, missed: () => [] },
+};
 
 function usedByThread(): number {
   const { user, system } = process.threadCpuUsage();
