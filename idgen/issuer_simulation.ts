@@ -385,7 +385,11 @@ class SimulatedNode {
       log: logger("idgen"),
       isReplaced: () => {
         const { isReplaced, atMs } = this.#replaced;
-        return isReplaced && atMs > this.#world.nowMs - sessionMs / 2;
+        const { nowMs } = this.#world;
+        // A view is stale before a lease is in doubt.
+        const confirmedMs = this.#session?.confirmedMs ?? -Infinity;
+        return isReplaced && atMs > nowMs - sessionMs / 2 &&
+          confirmedMs > nowMs - sessionMs * 2 / 3;
       },
       onChange: ({ worker }) => {
         if (worker !== undefined) this.#world.findings.activations++;

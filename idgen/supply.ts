@@ -60,7 +60,11 @@ export class Supply implements AsyncDisposable {
         ceilingMs: Math.min(ceilingMs, orderedMs),
         workers: () => [orderedWorker],
         floorMs: () => (this.#free?.usedMs ?? 0) + 1,
-        onChange: observe,
+        onChange: (worker) => {
+          // Its lease may not be confirmed at this very moment, and the registry may be away before anybody looks again.
+          if (worker !== undefined) this.#wasActive = true;
+          observe();
+        },
       });
     }
     if (order === "unique" || withoutRegistry === "unique") {
@@ -139,7 +143,8 @@ export class Supply implements AsyncDisposable {
       // Only the active node goes on: clients do not know a standby, and must not find one that is only slow.
     } else if (this.#wasActive) this.#isOrderLost = true;
     if (this.#isOrderLost) this.#show(usable, true);
-    else this.#show(ordered.worker, false);
+    // One that has been replaced may not have noticed yet.
+    else this.#show(ordered.isConfirmed ? ordered.worker : undefined, false);
   }
 
   #show(worker: number | undefined, withoutRegistry: boolean): void {
