@@ -233,6 +233,8 @@ export const spearContract = defineContract(spearService, {
     output: z.object({ connections: z.int().nonnegative(), overMs: z.number() }),
     idempotent: true,
   },
+  /** Ends a drain, or does nothing without one: the node takes clients again. Rejects when the node is stopping. */
+  undrain: { input: z.strictObject({}), output: z.object({}), idempotent: true },
   /** This node's clients begin to move to nodes that have too few, until the loads fit. Called again: only the rate changes. */
   rebalance: {
     input: z.strictObject({ perSecond: z.int().min(1).max(100_000).optional() }),

@@ -7,6 +7,7 @@ import type { Readiness } from "@gru/shared/readiness";
 import { originOf } from "@gru/shared/http/serve";
 import { MemoryRegistry } from "@gru/shared/registry/memory";
 import type { RpcClient } from "@gru/shared/rpc/client";
+import { RpcError } from "@gru/shared/rpc/contract";
 import { serveContract } from "@gru/shared/rpc/server";
 import { within } from "@gru/shared/within";
 import { restoredAtOnce, type StatContract, statContract } from "@gru/stat/contract";
@@ -265,14 +266,15 @@ export async function startSpear(
     new Canary({ node: node.name, hub, broker, periodMs: canaryMs, live: spears.live, log }),
   );
   const stopped = new AbortController();
-  const empty = async (drainMs: number) => {
+  let undrained = new AbortController();
+  const empty = async (drainMs: number, until = stopped.signal) => {
     const connections = gateway.sessions.size;
     if (connections > 0) log.info("{connections} clients are asked to move", { connections });
     const { moved, cutOff, seconds } = await drain({
       sessions: gateway.sessions,
       placesOf: spears.placesOf,
       drainMs,
-      stopped: stopped.signal,
+      stopped: until,
     });
     if (moved + cutOff === 0) return;
     log.info("drained: {moved} clients have moved, {cutOff} were cut off, in {seconds} s", {
@@ -324,6 +326,10 @@ export async function startSpear(
     meta = { ...meta, draining: true };
     await registration.update({ addresses: { rpc: monitor.address }, meta });
   };
+  /** Who finds this node can connect to it. */
+  const announceDoor = () =>
+    registration.update({ addresses: { [clientAddress]: address, rpc: monitor.address }, meta });
+  let isStopping = false;
   counts.open(node.metrics, {
     sessions: gateway.sessions,
     connectionsLimit: config.limits.connections,
@@ -360,8 +366,20 @@ export async function startSpear(
     drain: async (overMs = config.drainMs) => {
       await takeNobody(emptied);
       const connections = gateway.sessions.size;
-      void empty(overMs);
+      void empty(overMs, AbortSignal.any([stopped.signal, undrained.signal]));
       return { connections, overMs };
+    },
+    undrain: async () => {
+      if (isStopping) throw new RpcError("unavailable", "this node is stopping");
+      if (meta.draining !== true) return;
+      undrained.abort();
+      undrained = new AbortController();
+      const { draining: _, ...others } = meta;
+      meta = others;
+      gateway.refuse(undefined);
+      guardDoor();
+      await announceDoor();
+      log.info("the drain is undone: this node takes clients again");
     },
   });
   const monitor = stack.use(
@@ -396,8 +414,7 @@ export async function startSpear(
     gateway.refuse(readiness.checks[tokens.key] === false ? foreignTokens : undefined);
   };
   stack.use(readiness.listen(guardDoor));
-  // Who finds this node can connect to it.
-  await registration.update({ addresses: { [clientAddress]: address, rpc: monitor.address } });
+  await announceDoor();
   readiness.start();
   guardDoor();
   await within(readiness.whenReady(), usualStartMs);
@@ -418,6 +435,7 @@ export async function startSpear(
   }
   // First of all that is stopped: until its connection is gone a user is online, and commands reach it.
   stack.defer(async () => {
+    isStopping = true;
     const announced = within(takeNobody("this node is stopping"), registryMs);
     await Promise.all([announced, empty(config.drainMs)]);
     stopped.abort();

@@ -69,9 +69,26 @@ const routes = {
   drain: guarded(
     {
       ...{ method: "post", path: "/nodes/{node}/drain", tags: ["Nodes"], summary: "Drain a node" },
-      description: "Its clients move to other nodes. It gets no new clients until it is restarted.",
+      description:
+        "Its clients move to other nodes. It gets no new clients until this is undone, or it is restarted.",
       request: { params: z.object({ node: shape.node }), body: body(shape.drainRequest) },
       responses: answers(shape.drainResult, "The drain has begun"),
+    },
+    "spears",
+    "existence",
+  ),
+  undrain: guarded(
+    {
+      ...{
+        method: "delete",
+        path: "/nodes/{node}/drain",
+        tags: ["Nodes"],
+        summary: "Undo a drain",
+      },
+      description:
+        "The node gets new clients again. Clients that were asked to move still go. Without a drain nothing happens.",
+      request: { params: z.object({ node: shape.node }) },
+      responses: answers(shape.undrained, "The node takes clients"),
     },
     "spears",
     "existence",
@@ -132,6 +149,10 @@ export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
     const { overMs } = c.req.valid("json");
     return c.json(await operations.drain(c.req.valid("param").node, overMs), 200);
   });
+  app.openapi(
+    routes.undrain,
+    async (c) => c.json(await operations.undrain(c.req.valid("param").node), 200),
+  );
   app.openapi(routes.rebalance, async (c) => {
     const { perSecond } = c.req.valid("json");
     return c.json(await operations.rebalance(perSecond), 200);

@@ -233,6 +233,9 @@ export const drainResult = z.object({
   overMs: z.number(),
 }).openapi("DrainResult");
 
+export const undrained = z.object({ node: z.string(), draining: z.literal(false) })
+  .openapi("Undrained");
+
 export const rebalanceRequest = z.strictObject({
   perSecond: z.int().min(1).max(100_000).optional().openapi({
     description:

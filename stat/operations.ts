@@ -190,6 +190,12 @@ export class Operations {
     return { node, ...await this.spears.at(node).drain(request) };
   }
 
+  async undrain(node: string) {
+    this.requireNode(node);
+    await this.spears.at(node).undrain({});
+    return { node, draining: false as const };
+  }
+
   async rebalance(perSecond: number | undefined) {
     const request = perSecond === undefined ? {} : { perSecond };
     return this.#rebalancing((spear, options) => spear.rebalance(request, options));

@@ -3,7 +3,7 @@ import type { ClusterEvent } from "../cluster.ts";
 import type { Snapshot, StatSnapshot } from "../snapshot.ts";
 import { canaryCard } from "./canary.ts";
 import { HourCharts } from "./charts.ts";
-import { askDrain, askRebalance } from "./dialogs.ts";
+import { askDrain, askRebalance, askUndrain } from "./dialogs.ts";
 import { badge, h, keepOptions, setText } from "./dom.ts";
 import { count, dateAndTime, duration, megabytes, percent, rate, timeOfDay } from "./format.ts";
 import { type Column, LiveTable } from "./live_table.ts";
@@ -152,9 +152,14 @@ function nodeTable(mayAct: boolean): LiveTable<Node | Gone> {
     head: h("span", { class: "hidden" }, t("drain")),
     class: "act",
     node(node, last) {
-      const onclick = () => askDrain(node.node);
-      const button = last ?? h("button", { type: "button", class: "small", onclick }, t("drain"));
-      button.hidden = "gone" in node || node.draining;
+      const isDraining = "gone" in node || node.draining;
+      const onclick = () => isDraining ? askUndrain(node.node) : askDrain(node.node);
+      const text = t(isDraining ? "undrain" : "drain");
+      // A button that stays keeps the focus.
+      const button = last?.textContent === text
+        ? last
+        : h("button", { type: "button", class: "small", onclick }, text);
+      button.hidden = "gone" in node;
       return button;
     },
   };

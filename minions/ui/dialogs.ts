@@ -154,6 +154,16 @@ export function askRebalance(): void {
   });
 }
 
+export function askUndrain(node: string): void {
+  ask({
+    title: t("askUndrain", node),
+    verb: t("undrain"),
+    note: t("undrainNote"),
+    run: () => call<Answer<"undrained">>("DELETE", apiPath("nodes", node, "drain")),
+    summary: () => t("undrained", node),
+  });
+}
+
 export function askDrain(node: string): void {
   ask({
     title: t("askDrain", node),

@@ -224,6 +224,29 @@ Deno.test("drain sends a node's clients elsewhere, and ticket names it to nobody
   );
 });
 
+Deno.test("a drain is undone: those that have not left stay, and the node gets clients again", async () => {
+  await using gru = await start();
+  const [ann, bob] = [await gru.enter(1, 5), await gru.enter(1, 6)];
+  const undo = () => fetch(`${gru.api}/nodes/spear1/drain`, { method: "DELETE" });
+  await gru.post("/nodes/spear1/drain", { overMs: 600_000 });
+  await Promise.race([ann.next("move"), bob.next("move")]);
+  for (let times = 0; times < 2; times++) {
+    const answer = await undo();
+    assert.deepEqual([answer.status, await answer.json()], [200, {
+      node: "spear1",
+      draining: false,
+    }]);
+  }
+  await waitFor(async () => {
+    const { draining, connections } = await gru.get("/nodes/spear1");
+    return !draining && connections === 2;
+  });
+  await using eve = await gru.enter(1, 7, [10]);
+  // A drain that is undone can begin again.
+  await gru.post("/nodes/spear1/drain", { overMs: 300 });
+  await Promise.all([ann.closed, bob.closed, eve.closed]);
+});
+
 Deno.test("listen gives messages of groups and users as they flow, samples a flood, and counts as nobody", async () => {
   await using gru = await start();
   const [ann] = [await gru.enter(1, 1, [10]), await gru.enter(2, 2, [10])];

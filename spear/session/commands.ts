@@ -43,6 +43,7 @@ export interface CommandsOptions {
   /** Empties this node; the number of connections it begins with. */
   readonly rebalance: Pick<Rebalance, "begin" | "status">;
   readonly drain: (overMs: number | undefined) => Promise<{ connections: number; overMs: number }>;
+  readonly undrain: () => Promise<void>;
 }
 
 /** Connections told in one turn: others get theirs in between. */
@@ -131,6 +132,10 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
     },
 
     drain: ({ overMs }) => options.drain(overMs),
+    undrain: async () => {
+      await options.undrain();
+      return {};
+    },
 
     rebalance: ({ perSecond }) => ({
       ...options.rebalance.begin(perSecond),
