@@ -1,5 +1,5 @@
 /** The cluster as the registry shows it: which instances are alive, and which joined and left. */
-import { stoppedInOrder } from "@gru/shared/registry/orderly_stop";
+import { type Change, Changes } from "@gru/shared/registry/changes";
 import type { Instance, Registry } from "@gru/shared/registry/registry";
 
 export interface ClusterView {
@@ -12,8 +12,7 @@ export interface ClusterView {
 export interface ClusterEvent {
   /** Unix milliseconds. */
   readonly at: number;
-  /** `left`: stopped in order. `died`: did not stop in order. */
-  readonly kind: "joined" | "draining" | "left" | "died";
+  readonly kind: Change["kind"];
   readonly service: string;
   readonly name: string;
   /** Of a spear that left or died: the connections that it had last. */
@@ -52,24 +51,10 @@ export async function watchCluster(
     while ((events.at(-1)?.at ?? at) < at - eventsKeptMs) events.pop();
   }
 
+  const changes = new Changes(registry, ({ kind, instance }) => addEvent(kind, instance));
   function show(service: string, view: ClusterView): void {
-    const before = views.get(service);
     views.set(service, view);
-    // Instances of the first view have not just joined.
-    if (before === undefined) return;
-    const known = new Map(before.instances.map((one) => [one.name, one]));
-    for (const instance of view.instances) {
-      const old = known.get(instance.name);
-      known.delete(instance.name);
-      if (old?.startedAt !== instance.startedAt) addEvent("joined", instance);
-      else if (instance.meta.draining === true && old.meta.draining !== true) {
-        addEvent("draining", instance);
-      }
-    }
-    for (const gone of known.values()) {
-      void stoppedInOrder(registry, gone).catch(() => false)
-        .then((inOrder) => addEvent(inOrder ? "left" : "died", gone));
-    }
+    changes.see(service, view.instances);
   }
 
   for (const service of services) {

@@ -270,14 +270,15 @@ export const auditLog = z.object({
   entries: z.array(
     z.object({
       at: time,
-      via: z.enum(["api", "console"]),
+      via: z.enum(["api", "console", "cluster"])
+        .openapi({ description: "cluster: nobody commanded it; it happened to a program" }),
       who: z.string().openapi({ description: "The console's user, or the name of the key" }),
       address: z.string(),
       command: z.string().openapi({
-        description: "The route",
+        description: "The route; or what happened: joined, ready, not ready, draining, left, died",
         example: "POST /users/:userId/kick",
       }),
-      target: z.string().openapi({ description: "The ids in the path" }),
+      target: z.string().openapi({ description: "The ids in the path; or the program" }),
       details: z.string().openapi({ description: "The arguments, without contents of messages" }),
       result: z.string().openapi({ description: "ok, or the status of the refusal" }),
     }).openapi("AuditEntry"),

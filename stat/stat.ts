@@ -19,6 +19,7 @@ import { serveContract } from "@gru/shared/rpc/server";
 import { spearContract, spearService } from "@gru/spear/contract";
 import { apiBodyBytes, createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
+import { noteHappenings } from "./happenings.ts";
 import { Operations } from "./operations.ts";
 import { sampleUntilDisposed } from "./rates.ts";
 import { MemoryStore } from "./store_memory.ts";
@@ -93,10 +94,11 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   let instances: readonly Instance[] = [];
   stack.use(
     await registry.watch(spearService, (view) => {
-      tellChanges(instances, view.instances, log);
       instances = view.instances;
     }),
   );
+  const auditMs = config.auditDays * 86_400_000;
+  stack.use(await noteHappenings({ registry, store, keepMs: auditMs, log }));
   const spears = stack.use(await node.connect(spearContract));
   const operations = new Operations({
     store,
@@ -134,7 +136,7 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   let address = "";
   const api = createApi({
     ...{ operations, apiKey: config.apiKey, address: () => address, closing: closing.signal, log },
-    auditMs: config.auditDays * 86_400_000,
+    auditMs,
     onCommand: (command, result) => commands.inc({ command, result }),
   });
   const http = stack.use(
@@ -214,28 +216,6 @@ async function openStore(
 ): Promise<StatStore> {
   if (redis === "memory:") return new MemoryStore();
   return await openRedisStore({ url: redis, password: redisPassword, node, log, onCall });
-}
-
-/** One line for each spear that came or went: what an operator looks for first. */
-function tellChanges(before: readonly Instance[], now: readonly Instance[], log: Logger): void {
-  const find = (all: readonly Instance[], name: string) => all.find((one) => one.name === name);
-  for (const { name, startedAt, meta } of now) {
-    const known = find(before, name);
-    if (known === undefined || known.startedAt !== startedAt) {
-      log.info("{spear} has joined", { spear: name });
-    } else if (meta.draining === true && known.meta.draining !== true) {
-      log.info("{spear} is being drained: it gets no new clients", { spear: name });
-    }
-  }
-  for (const { name, meta: { draining, load } } of before) {
-    if (find(now, name) !== undefined) continue;
-    if (draining === true) log.info("{spear} has left", { spear: name });
-    else {
-      log.warn("{spear} has died, or is cut off from the registry; it had {load} clients", {
-        ...{ spear: name, load: Number(load ?? 0) },
-      });
-    }
-  }
 }
 
 /** Every stat sweeps, so any running stat removes what a node left. */

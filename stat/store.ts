@@ -91,17 +91,18 @@ export interface Sample {
   readonly distinct?: DistinctCounts;
 }
 
-/** One command, see `audit.ts`. */
+/** One command, or what happened to a program, see `audit.ts` and `happenings.ts`. */
 export interface AuditEntry {
   /** Unix milliseconds on the store's clock. */
   readonly at: number;
-  readonly via: "api" | "console";
+  /** `cluster`: nobody commanded it. */
+  readonly via: "api" | "console" | "cluster";
   /** The console's user, or the name of the key. */
   readonly who: string;
   readonly address: string;
-  /** The route: `POST /users/:userId/kick`. */
+  /** The route: `POST /users/:userId/kick`; or what happened: `joined`. */
   readonly command: string;
-  /** On whom: the ids in the path. */
+  /** On whom: the ids in the path; or the program. */
   readonly target: string;
   readonly details: string;
   /** `ok`, or the status of the refusal. */
@@ -207,10 +208,13 @@ export interface StatStore extends AsyncDisposable {
   /** The samples of the last `lastMs`. */
   samples(lastMs: number): Promise<Samples>;
 
-  /** Keeps an entry of the audit log; forgets those older than `keepMs`, and the oldest when there are more than `most`. */
+  /**
+   * Keeps an entry of the audit log; forgets those older than `keepMs`, and the oldest when there are more than `most`.
+   * Of entries with the same `once`, which several stats note, only the first one is kept.
+   */
   audit(
     entry: Omit<AuditEntry, "at">,
-    options: { readonly keepMs: number; readonly most: number },
+    options: { readonly keepMs: number; readonly most: number; readonly once?: string },
   ): Promise<void>;
 
   /** The newest entries before a moment (default: of all), the newest first. */

@@ -490,6 +490,12 @@ export const storeCases: readonly StoreCase[] = [
       assert.deepEqual((await other.audits(1, at)).map(({ target }) => target), ["3"]);
       await store.audit(entry("5"), { keepMs: 0, most: 3 });
       assert.deepEqual((await store.audits(10)).map(({ target }) => target), ["5"]);
+      for (const who of [store, other, store]) {
+        await who.audit(entry("6"), { ...keep, once: "6 joined" });
+        await who.audit(entry("7"), { ...keep, once: "7 joined" });
+      }
+      const targets = (await store.audits(10)).map(({ target }) => target);
+      assert.deepEqual(targets.sort(), ["5", "6", "7"]);
     },
   },
   {

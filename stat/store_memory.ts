@@ -56,6 +56,7 @@ export class MemoryStore implements StatStore {
   readonly #kicks = new Map<string, number>();
   #samples: Sample[] = [];
   #audit: AuditEntry[] = [];
+  readonly #once = new Map<string, number>();
   /** On the clock of `performance.now()`. */
   readonly #openedAt = performance.now();
   #settled = false;
@@ -213,9 +214,15 @@ export class MemoryStore implements StatStore {
 
   async audit(
     entry: Omit<AuditEntry, "at">,
-    { keepMs, most }: { readonly keepMs: number; readonly most: number },
+    { keepMs, most, once }: Parameters<StatStore["audit"]>[1],
   ): Promise<void> {
     const at = Date.now();
+    if (once !== undefined && this.#once.has(once)) return;
+    if (once !== undefined) this.#once.set(once, at);
+    for (const [name, since] of this.#once) {
+      if (since >= at - keepMs && this.#once.size <= most) break;
+      this.#once.delete(name);
+    }
     this.#audit.push({ at, ...entry });
     this.#audit = this.#audit.filter((one) => one.at >= at - keepMs).slice(-most);
   }

@@ -10,7 +10,7 @@
  * - `gru_stat_users:<place>` the users of the node
  * - `gru_stat_nodes` sorted set: node → when it expires; `gru_stat_garbage` sorted set: place → when to sweep it
  * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` hash: `user 5` → ban (`banRecordSchema`)
- * - `gru_stat_audit` sorted set: entry of the audit log → its moment
+ * - `gru_stat_audit` sorted set: entry of the audit log → its moment; `gru_stat_audit_once` likewise: what is noted once
  * - `gru_stat_kicks` sorted set: user → when the user was kicked last, on Redis's clock
  * - `gru_stat_era` hash: since when nothing can have been lost, see `lua/era.lua`
  *
@@ -85,6 +85,7 @@ class RedisStore implements StatStore {
   readonly #garbage: string;
   readonly #samples: string;
   readonly #audit: string;
+  readonly #once: string;
   readonly #bans: string;
   readonly #kicks: string;
 
@@ -97,6 +98,7 @@ class RedisStore implements StatStore {
     this.#garbage = `gru_stat_garbage${tag}`;
     this.#samples = `gru_stat_samples${tag}`;
     this.#audit = `gru_stat_audit${tag}`;
+    this.#once = `gru_stat_audit_once${tag}`;
     this.#bans = `gru_stat_bans${tag}`;
     this.#kicks = `gru_stat_kicks${tag}`;
   }
@@ -243,12 +245,12 @@ class RedisStore implements StatStore {
 
   async audit(
     entry: Omit<AuditEntry, "at">,
-    { keepMs, most }: { readonly keepMs: number; readonly most: number },
+    { keepMs, most, once = "" }: Parameters<StatStore["audit"]>[1],
   ): Promise<void> {
     // Two entries of one millisecond may be the same otherwise, and a set holds each once.
     const text = JSON.stringify({ ...entry, nonce: crypto.randomUUID().slice(0, 8) });
-    await this.#calls.call("keep an entry of the audit log", "audit", [this.#audit], [
-      ...[text, keepMs, most],
+    await this.#calls.call("keep an entry of the audit log", "audit", [this.#audit, this.#once], [
+      ...[text, keepMs, most, once],
     ]);
   }
 

@@ -1,4 +1,4 @@
-/** Who commanded what: the audit log of stat's HTTP API, the newest first. */
+/** Who commanded what, and what happened to programs: the audit log of stat's HTTP API, the newest first. */
 import { type Answer, apiPath, get, messageOf } from "./api.ts";
 import { h, plainTable } from "./dom.ts";
 import { dateAndTime } from "./format.ts";
@@ -6,6 +6,12 @@ import type { Page, PageOptions } from "./page.ts";
 import { t } from "./words.ts";
 
 const perPage = 100;
+const changes = ["joined", "draining", "undrained", "left", "died"] as const;
+
+function happened(command: string): string {
+  const change = changes.find((kind) => kind === command);
+  return change === undefined ? command : t(change);
+}
 
 export function auditPage({ main }: PageOptions): Page {
   const entries: Answer<"auditLog">["entries"] = [];
@@ -34,7 +40,7 @@ export function auditPage({ main }: PageOptions): Page {
         dateAndTime(at),
         via === "api" ? `${who} (API)` : who,
         address,
-        command,
+        via === "cluster" ? happened(command) : command,
         target,
         details,
         result,

@@ -160,7 +160,7 @@ export function askUndrain(node: string): void {
     verb: t("undrain"),
     note: t("undrainNote"),
     run: () => call<Answer<"undrained">>("DELETE", apiPath("nodes", node, "drain")),
-    summary: () => t("undrained", node),
+    summary: () => t("drainUndone", node),
   });
 }
 

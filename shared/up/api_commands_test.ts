@@ -242,6 +242,17 @@ Deno.test("a drain is undone: those that have not left stay, and the node gets c
     return !draining && connections === 2;
   });
   await using eve = await gru.enter(1, 7, [10]);
+  const { entries } = await gru.get("/audit");
+  assert.deepEqual(
+    entries.filter(({ target }: Json) => target === "spear1").map(({ via, command }: Json) =>
+      `${via}: ${command}`
+    ).sort(),
+    [
+      ...["api: DELETE /nodes/:node/drain", "api: DELETE /nodes/:node/drain"],
+      ...["api: POST /nodes/:node/drain", "cluster: draining", "cluster: joined"],
+      "cluster: undrained",
+    ],
+  );
   // A drain that is undone can begin again.
   await gru.post("/nodes/spear1/drain", { overMs: 300 });
   await Promise.all([ann.closed, bob.closed, eve.closed]);
