@@ -328,7 +328,10 @@ export async function startSpear(
   };
   /** Who finds this node can connect to it. */
   const announceDoor = () =>
-    registration.update({ addresses: { [clientAddress]: address, rpc: monitor.address }, meta });
+    registration.update({
+      addresses: { [clientAddress]: address, rpc: monitor.address },
+      meta: { ...meta, load: gateway.sessions.size },
+    });
   let isStopping = false;
   counts.open(node.metrics, {
     sessions: gateway.sessions,
@@ -421,7 +424,7 @@ export async function startSpear(
   stack.use(
     startLoadAnnouncement({
       registration,
-      meta: () => meta,
+      meta: () => broker.carrier?.trouble ? { ...meta, detour: true } : meta,
       load: () => gateway.sessions.size,
       log,
     }),

@@ -6,6 +6,7 @@ import { HourCharts } from "./charts.ts";
 import { askDrain, askRebalance, askUndrain } from "./dialogs.ts";
 import { badge, h, keepOptions, setText } from "./dom.ts";
 import { count, dateAndTime, duration, megabytes, percent, rate, timeOfDay } from "./format.ts";
+import { healthList } from "./health.ts";
 import { type Column, LiveTable } from "./live_table.ts";
 import type { Page, PageOptions } from "./page.ts";
 import { t, type Word } from "./words.ts";
@@ -32,6 +33,7 @@ const eventsShown = 200;
 
 export function clusterPage({ main, mayAct }: PageOptions): Page {
   const warnings = warningList();
+  const health = healthList();
   const tiles = tilesOf([
     ["nodes", ({ nodes }) => count(nodes.length)],
     ["connections", ({ totals }) => count(totals.connections)],
@@ -54,6 +56,7 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
   main.append(
     h("h1", { class: "hidden" }, t("cluster")),
     warnings.element,
+    health.element,
     tiles.element,
     h(
       "section",
@@ -87,6 +90,7 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
     update(snapshot) {
       const { known, problems, events: happened } = snapshot;
       warnings.show(problems);
+      health.show(snapshot);
       // Rows that may be of an earlier time look so; the warning says of when they are.
       main.classList.toggle("outdated", problems.some(({ away }) => away !== "zookeeper"));
       if (known !== undefined) {

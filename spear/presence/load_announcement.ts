@@ -13,6 +13,8 @@ export type SpearMeta = {
   readonly mode?: string;
   /** Another one after each start. */
   readonly session?: string;
+  /** Mode `rocketmq`: its messages go over Redis meanwhile. */
+  readonly detour?: true;
   /** The node is being drained. */
   readonly draining?: true;
 };
@@ -31,9 +33,11 @@ const noticeableShare = 0.02;
 const noticeable = 5;
 const periodsUntilAnyChange = 10;
 
+/** The other values are written as soon as they change. */
 export function startLoadAnnouncement(options: LoadAnnouncementOptions): AsyncDisposable {
   const { registration, meta, load, log, periodMs = 1000 } = options;
   let announced = 0;
+  let announcedMeta = JSON.stringify(meta());
   let periods = 0;
   let announcing: Promise<void> | undefined;
 
@@ -44,13 +48,17 @@ export function startLoadAnnouncement(options: LoadAnnouncementOptions): AsyncDi
     const wanted = periods >= periodsUntilAnyChange
       ? change > 0
       : change >= Math.max(noticeable, announced * noticeableShare);
-    if (wanted) announcing ??= announce(now).finally(() => announcing = undefined);
+    if (wanted || JSON.stringify(meta()) !== announcedMeta) {
+      announcing ??= announce(now).finally(() => announcing = undefined);
+    }
   }
 
   async function announce(now: number): Promise<void> {
+    const others = meta();
     try {
-      await registration.update({ meta: { ...meta(), load: now } });
+      await registration.update({ meta: { ...others, load: now } });
       announced = now;
+      announcedMeta = JSON.stringify(others);
       periods = 0;
     } catch (error) {
       // The next tick tries again.

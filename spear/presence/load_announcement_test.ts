@@ -29,6 +29,7 @@ Deno.test("startLoadAnnouncement writes noticeable changes soon, and others from
   let load = 0;
   const written: unknown[] = [];
   let broken = false;
+  let detours = false;
   await using _announcement = startLoadAnnouncement({
     registration: {
       held: true,
@@ -38,7 +39,7 @@ Deno.test("startLoadAnnouncement writes noticeable changes soon, and others from
       },
       [Symbol.asyncDispose]: async () => {},
     },
-    meta: () => ({ weight: 1, capacity: 100 }),
+    meta: () => ({ weight: 1, capacity: 100, ...(detours ? { detour: true } : {}) }),
     load: () => load,
     log: logger("spear"),
     periodMs: 5,
@@ -52,5 +53,12 @@ Deno.test("startLoadAnnouncement writes noticeable changes soon, and others from
   await new Promise((resolve) => setTimeout(resolve, 20));
   broken = false;
   await waitFor(() => written.length === 3);
-  assert.deepEqual(written, [1000, 1001, 2000].map((load) => ({ weight: 1, capacity: 100, load })));
+  // Other values are written as soon as they change.
+  detours = true;
+  await waitFor(() => written.length === 4);
+  const others = { weight: 1, capacity: 100 };
+  assert.deepEqual(written, [
+    ...[1000, 1001, 2000].map((load) => ({ ...others, load })),
+    { ...others, load: 2000, detour: true },
+  ]);
 });
