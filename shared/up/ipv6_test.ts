@@ -82,6 +82,11 @@ const whole: Parameters<typeof serverTest>[0] = {
       await body?.cancel();
       return ok;
     }, { timeoutMs: 20_000, what: "an idgen that issues" });
+    await waitFor(async () => {
+      const { ok, body } = await fetch(`${ticket.address}/readyz`);
+      await body?.cancel();
+      return ok;
+    }, { what: "a ticket that knows a spear that serves" });
     await using client = await enter(ticket.address, 7, modern);
     assertSuccess(
       await client.request("subscribe", { userId: 7, subscribeGroups: [{ id: 10 }] }),
