@@ -82,11 +82,11 @@ const whole: Parameters<typeof serverTest>[0] = {
       await body?.cancel();
       return ok;
     }, { timeoutMs: 20_000, what: "an idgen that issues" });
+    const query = "userId=7&userName=a&appType=1&token1=t";
     await waitFor(async () => {
-      const { ok, body } = await fetch(`${ticket.address}/readyz`);
-      await body?.cancel();
-      return ok;
-    }, { what: "a ticket that knows a spear that serves" });
+      const answer = await fetch(`${ticket.address}/ticket?${query}`);
+      return (await answer.json()).success;
+    }, { what: "a ticket that knows a spear" });
     await using client = await enter(ticket.address, 7, modern);
     assertSuccess(
       await client.request("subscribe", { userId: 7, subscribeGroups: [{ id: 10 }] }),
