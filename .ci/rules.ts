@@ -30,6 +30,16 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "shared/registry": ["registry"],
   "shared/zookeeper": ["registry"],
   "shared/redis": ["address", "link", "topology", "cluster", "scripts"],
+  "shared/webhooks": [
+    "address",
+    "ask",
+    "decisions",
+    "post",
+    "post_fetch",
+    "posting",
+    "receiver",
+    "signature",
+  ],
   "shared/rpc": ["client", "contract", "options", "server", "local", "proof"],
 };
 
@@ -39,7 +49,7 @@ const homes: readonly [package_: RegExp, rooms: readonly string[]][] = [
   [/^ioredis$/, ["shared/redis", "spear/redis", "spear/rocketmq", "stat"]],
   [/^node-zookeeper-client$/, ["shared/zookeeper"]],
   [/^rocketmq-client-nodejs\b/, ["spear/rocketmq"]],
-  [/^node:(http2?|https)$/, ["shared/http", "shared/rpc", "spear/socket"]],
+  [/^node:(http2?|https)$/, ["shared/http", "shared/rpc", "shared/webhooks", "spear/socket"]],
   [/^node:tls$/, ["shared/http", "shared/rpc", "spear/socket", "spear/rocketmq"]],
 ];
 /** What no `main.ts` may load, by whatever way. The executables leave it out. */
