@@ -26,6 +26,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "spear/socket": [],
   "spear/load": [],
   "spear/client": [],
+  "stat/hooks": ["event"],
   "shared/http": ["serve", "body"],
   "shared/registry": ["registry"],
   "shared/zookeeper": ["registry"],
