@@ -1,8 +1,12 @@
 /** Sends one signed message to a URL that somebody else chose. */
-import type { LookupAddress, LookupAllOptions } from "node:dns";
-import { lookup } from "node:dns";
-import { type IncomingMessage, request as requestHttp } from "node:http";
-import { request as requestHttps } from "node:https";
+import { lookup, type LookupAddress, type LookupOptions } from "node:dns";
+import {
+  Agent as HttpAgent,
+  type IncomingMessage,
+  request as requestHttp,
+  type RequestOptions,
+} from "node:http";
+import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { addressOf, isPublicAddress, urlProblem } from "./address.ts";
 import {
   type Post,
@@ -10,8 +14,8 @@ import {
   type PostOptions,
   type PostResult,
   retryAfterMs,
+  signedHeaders,
 } from "./posting.ts";
-import { signWebhook } from "./signature.ts";
 
 export { PostError, type PostOptions, type PostResult } from "./posting.ts";
 
@@ -21,38 +25,73 @@ export { PostError, type PostOptions, type PostResult } from "./posting.ts";
  * once, the address is checked, and this very address is connected to, so that no later answer of DNS counts.
  * @throws {PostError}
  */
-export const postWebhook: Post = (options) => {
-  const { promise, resolve, reject } = Promise.withResolvers<PostResult>();
+export const postWebhook: Post = (options) => exchange(options, undefined);
+
+export interface PooledPost extends AsyncDisposable {
+  readonly post: Post;
+}
+
+/** As {@linkcode postWebhook}, over connections that stay open for the next message, `connections` at most. */
+export function pooledPost({ connections }: { readonly connections: number }): PooledPost {
+  const settings = { keepAlive: true, maxSockets: connections, maxFreeSockets: connections };
+  const open = () => ({
+    "http:": new HttpAgent(settings),
+    "https:": new HttpsAgent(settings),
+  });
+  // Apart, so that a connection to an address inside is never used for what must not go there.
+  const [anywhere, outside] = [open(), open()];
+  return {
+    post: async (options) => {
+      const agents = options.allowPrivate ? anywhere : outside;
+      const endsAt = performance.now() + options.timeoutMs;
+      try {
+        return await exchange(options, agents);
+      } catch (error) {
+        if (!(error instanceof PostError) || !wasClosed.test(error.message)) throw error;
+        // The receiver closed the connection while this was on its way: the id says that it is the same message.
+        return await exchange({ ...options, timeoutMs: endsAt - performance.now() }, undefined);
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const agents of [anywhere, outside]) {
+        for (const agent of Object.values(agents)) agent.destroy();
+      }
+    },
+  };
+}
+
+interface Agents {
+  readonly "http:": HttpAgent;
+  readonly "https:": HttpsAgent;
+}
+
+const wasClosed = /ECONNRESET|EPIPE|socket hang up|connection closed/i;
+
+function exchange(options: PostOptions, agents: Agents | undefined): Promise<PostResult> {
   const { url: text, timeoutMs, signal, allowPrivate = false, maxAnswerBytes = 65_536 } = options;
   const problem = urlProblem(text, allowPrivate);
   if (problem !== undefined) return Promise.reject(new PostError("address", `url: ${problem}`));
+  if (signal?.aborted) return Promise.reject(new PostError("aborted", "given up by the caller"));
+  const { promise, resolve, reject } = Promise.withResolvers<PostResult>();
   const url = new URL(text);
-  const send = url.protocol === "https:" ? requestHttps : requestHttp;
-  const end = new AbortController();
+  const isSecure = url.protocol === "https:";
+  const body = new TextEncoder().encode(options.body);
+  const settings: RequestOptions = {
+    method: "POST",
+    agent: agents?.[isSecure ? "https:" : "http:"] ?? false,
+    headers: { ...signedHeaders(options), "content-length": String(body.byteLength) },
+  };
+  if (addressOf(url) === undefined && !allowPrivate) settings.lookup = lookupPublic;
+  const outgoing = (isSecure ? requestHttps : requestHttp)(url, settings);
   const fail = (error: PostError) => {
     reject(error);
-    end.abort(error);
+    outgoing.destroy();
   };
+  const stop = () => fail(new PostError("aborted", "given up by the caller"));
+  signal?.addEventListener("abort", stop);
   const timer = setTimeout(
     () => fail(new PostError("timeout", `no answer within ${timeoutMs} ms`)),
     timeoutMs,
-  );
-  const stop = () => fail(new PostError("aborted", "given up by the caller"));
-  if (signal?.aborted) stop();
-  signal?.addEventListener("abort", stop);
-  const body = new TextEncoder().encode(options.body);
-  const outgoing = send(
-    url,
-    {
-      method: "POST",
-      // A pooled connection may have been closed by the other side: the message would fail for no reason.
-      agent: false,
-      headers: {
-        ...headersOf(options),
-        "content-length": String(body.byteLength),
-      },
-      ...(addressOf(url) === undefined ? { lookup: allowPrivate ? lookup : lookupPublic } : {}),
-    } as Parameters<typeof requestHttp>[1] & object,
   );
   outgoing.on("error", (cause) => fail(asPostError(cause)));
   outgoing.on("response", (incoming) => {
@@ -64,23 +103,11 @@ export const postWebhook: Post = (options) => {
         retryAfterMs: retryAfterMs(incoming.headers["retry-after"]),
       }));
   });
-  end.signal.addEventListener("abort", () => outgoing.destroy());
-  if (end.signal.aborted) outgoing.destroy();
-  else outgoing.end(body);
+  outgoing.end(body);
   return promise.finally(() => {
     clearTimeout(timer);
     signal?.removeEventListener("abort", stop);
-    outgoing.destroy();
   });
-};
-
-function headersOf({ secrets, id, body, nowS, contentType }: PostOptions): Record<string, string> {
-  return {
-    "content-type": contentType ?? "application/json",
-    "accept-encoding": "identity",
-    "user-agent": "gru",
-    ...signWebhook(secrets, { id, timestampS: nowS ?? Math.floor(Date.now() / 1000), body }),
-  };
 }
 
 function readAll(
@@ -112,7 +139,7 @@ function asPostError(cause: unknown): PostError {
 type Found = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
 
 /** As `dns.lookup`, which it calls; fails when one of the addresses is not public. */
-function lookupPublic(host: string, options: LookupAllOptions, found: Found): void {
+function lookupPublic(host: string, options: LookupOptions, found: Found): void {
   lookup(host, { ...options, all: true }, (error, addresses) => {
     if (error !== null) return found(error, []);
     const inside = addresses.find(({ address }) => !isPublicAddress(address));

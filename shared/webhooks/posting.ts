@@ -1,4 +1,5 @@
 /** What a sender of webhooks does, whatever platform it runs on: `post.ts` on Deno and Node, `post_fetch.ts` elsewhere. */
+import { signWebhook } from "./signature.ts";
 
 export interface PostOptions {
   readonly url: string;
@@ -56,4 +57,16 @@ export function retryAfterMs(header: string | undefined, nowMs = Date.now()): nu
   if (/^\d{1,9}$/.test(header)) return Number(header) * 1000;
   const at = Date.parse(header);
   return Number.isNaN(at) ? undefined : Math.max(0, at - nowMs);
+}
+
+/** The headers of a message, with its signature. @throws {TypeError} for a bad secret. */
+export function signedHeaders(options: PostOptions): Record<string, string> {
+  const { secrets, id, body, contentType = "application/json" } = options;
+  const timestampS = options.nowS ?? Math.floor(Date.now() / 1000);
+  return {
+    "content-type": contentType,
+    "accept-encoding": "identity",
+    "user-agent": "gru",
+    ...signWebhook(secrets, { id, timestampS, body }),
+  };
 }
