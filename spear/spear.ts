@@ -12,7 +12,7 @@ import { serveContract } from "@gru/shared/rpc/server";
 import { within } from "@gru/shared/within";
 import { restoredAtOnce, type StatContract, statContract } from "@gru/stat/contract";
 import { Ring, tokensClaim, tokensKey } from "@gru/ticket/contract";
-import { verifier } from "@gru/ticket/token";
+import { hasSignedToken2, verifier } from "@gru/ticket/token";
 import { admit, Entering } from "./session/admission.ts";
 import { Bans } from "./session/bans.ts";
 import { followBans } from "./session/bans_follow.ts";
@@ -254,7 +254,7 @@ export async function startSpear(
       },
     }),
   );
-  if (config.auth.scheme === "jwt") {
+  if (hasSignedToken2(config.auth.scheme)) {
     stack.use(startExpiry({ sessions: gateway.sessions, refreshMs: config.auth.refreshMs }));
   }
   refuseClients = () => gateway.refuse("this node belongs to another cluster");
@@ -506,9 +506,9 @@ function endKicked(userId: string, { kicks }: Bans, hub: Hub<Session>): void {
   }
 }
 
-/** Only scheme jwt has tokens that can be used up. */
+/** Only a token2 that is signed can be used up. */
 function openUsedTokens({ auth, mode, redis, redisPassword }: SpearConfig, node: Node) {
-  return auth.scheme !== "jwt" || mode === "single"
+  return !hasSignedToken2(auth.scheme) || mode === "single"
     ? new MemoryUsedTokens()
     : new RedisUsedTokens({ url: redis, password: redisPassword, node: node.name, log: node.log });
 }

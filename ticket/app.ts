@@ -7,10 +7,11 @@ import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { clientAddress } from "@gru/shared/http/client_address";
 import { KeyedRateLimit } from "@gru/shared/rate_limit";
+import { AskError } from "@gru/shared/webhooks/ask";
 import { expectedUserId, userIdPattern } from "@gru/spear/identifiers";
 import { type BalancedNode, Balancer, type PassedOver } from "./balance.ts";
 import { clientModuleRoute } from "./client_module.ts";
-import { type Claims, type Issuer, TokenError } from "./scheme.ts";
+import { type Claims, type Issuer, NotAdmittedError, TokenError } from "./scheme.ts";
 
 /** The present spear nodes. Returns the same array while nothing has changed. */
 export type NodeSource = (
@@ -76,6 +77,8 @@ class Refusal extends Error {
 
 const maxBodyBytes = 4096;
 const burstS = 10;
+/** A client whose admission could not be decided tries again then. */
+const undecidedMs = 1000;
 const maxKeys = 100_000;
 const parameters = ["userId", "userName", "appType", "token1"] as const;
 
@@ -114,6 +117,13 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     try {
       grant = await issuer.admit(claims, token1);
     } catch (error) {
+      if (error instanceof NotAdmittedError) {
+        throw new Refusal(ticketCode.badToken, `not admitted: ${error.message}`);
+      }
+      // Counted and reported by the one who asks, and not for each client.
+      if (error instanceof AskError) {
+        throw new Refusal(ticketCode.internal, "it cannot be decided now", undecidedMs);
+      }
       if (!(error instanceof TokenError)) throw error;
       throw new Refusal(ticketCode.badToken, `token1 is not valid: ${error.message}`);
     }

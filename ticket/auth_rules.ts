@@ -1,13 +1,23 @@
 /**
  * Decides which token settings are too weak to start with, for ticket, for spear and at the edge. Knows no profiles.
  */
+import { urlProblem } from "@gru/shared/webhooks/address";
+import { secretsProblem } from "@gru/shared/webhooks/signature";
 import type { Token1Config } from "./token1.ts";
 
 /** Reports what is wrong with the key at the end of the path. */
 export type ReportProblem = (path: string[], message: string) => void;
 
+export const schemes = ["jwt", "hook", "gru", "open"] as const;
+export type Scheme = typeof schemes[number];
+
+/** True when ticket signs a token2 of its own, that spears verify with the same secret. */
+export function hasSignedToken2(scheme: Scheme): boolean {
+  return scheme === "jwt" || scheme === "hook";
+}
+
 export interface SharedAuth {
-  readonly scheme: "jwt" | "gru" | "open";
+  readonly scheme: Scheme;
   readonly gruAllowed: boolean;
   readonly saltToSpear?: string | undefined;
   readonly token2Secret?: string | undefined;
@@ -15,9 +25,19 @@ export interface SharedAuth {
   readonly profile: string;
 }
 
+/** Scheme hook: where ticket asks. */
+export interface AdmissionAuth {
+  readonly url?: string | undefined;
+  readonly secret?: string | undefined;
+  readonly deadlineMs?: number | undefined;
+  readonly underWay?: number | undefined;
+  readonly allowPrivate?: boolean | undefined;
+}
+
 export interface TicketAuth extends SharedAuth {
   readonly saltToTicket?: string | undefined;
   readonly token1: Omit<Token1Config, "skewMs">;
+  readonly admission: AdmissionAuth;
 }
 
 const pem = /^-----BEGIN PUBLIC KEY-----[A-Za-z\d+/=\s]+-----END PUBLIC KEY-----$/;
@@ -37,8 +57,10 @@ export function checkSpearAuth(auth: SharedAuth, report: ReportProblem): void {
     }
     checkSalt("saltToSpear", auth.saltToSpear, auth.profile, report);
   }
-  if (auth.scheme !== "jwt") return;
-  if (auth.token2Secret === undefined) report(["token2Secret"], "scheme jwt needs this secret");
+  if (!hasSignedToken2(auth.scheme)) return;
+  if (auth.token2Secret === undefined) {
+    report(["token2Secret"], `scheme ${auth.scheme} needs this secret`);
+  }
   for (const secret of secretsOf(auth)) {
     checkSecret(["token2Secret"], secret, report);
   }
@@ -47,6 +69,7 @@ export function checkSpearAuth(auth: SharedAuth, report: ReportProblem): void {
 export function checkTicketAuth(auth: TicketAuth, report: ReportProblem): void {
   checkSpearAuth(auth, report);
   if (auth.scheme === "gru") checkSalt("saltToTicket", auth.saltToTicket, auth.profile, report);
+  if (auth.scheme === "hook") checkAdmission(auth.admission, report);
   if (auth.scheme !== "jwt") return;
   const { secret, publicKey, jwks, issuer, audience } = auth.token1;
   if ([secret, publicKey, jwks].filter((key) => key !== undefined).length !== 1) {
@@ -76,6 +99,15 @@ export function checkTicketAuth(auth: TicketAuth, report: ReportProblem): void {
       "a key set may sign for other audiences too: set auth.token1.issuer and auth.token1.audience",
     );
   }
+}
+
+function checkAdmission({ url, secret, allowPrivate }: AdmissionAuth, report: ReportProblem): void {
+  const problem = url === undefined
+    ? "scheme hook needs the URL that is asked"
+    : urlProblem(url, allowPrivate ?? false);
+  if (problem !== undefined) report(["admission", "url"], problem);
+  const bad = secret === undefined ? "scheme hook needs this secret" : secretsProblem(secret);
+  if (bad !== undefined) report(["admission", "secret"], bad);
 }
 
 function checkSalt(

@@ -174,7 +174,11 @@ for (
       { ...url, GRU_TOKEN2_SECRET: token2, GRU_TOKEN1_JWKS: "https://x/keys" },
       /GRU_TOKEN1_AUDIENCE: /,
     ],
-    ["the old scheme", { ...url, ...secrets, GRU_AUTH_SCHEME: "gru" }, /expected jwt or open/],
+    [
+      "the old scheme",
+      { ...url, ...secrets, GRU_AUTH_SCHEME: "gru" },
+      /expected jwt, hook or open/,
+    ],
     [
       "hops that are not a number",
       { ...url, ...secrets, GRU_TRUSTED_HOPS: "two" },

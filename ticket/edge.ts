@@ -1,10 +1,12 @@
 /** ticket without a registry: its nodes come from an inner ticket, its settings from bindings or the environment. */
 import type { Hono } from "hono";
 import { secretText } from "@gru/shared/secret_text";
+import { postByFetch } from "@gru/shared/webhooks/post_fetch";
 import { ticketApp, type TicketBindings } from "./app.ts";
 import { checkTicketAuth } from "./auth_rules.ts";
 import { cachedNodes } from "./nodes.ts";
 import { issuer } from "./token.ts";
+import { admissionAsker, admissionBy } from "./token_hook.ts";
 
 /** The names of the settings. A Deno program needs the permission to read these environment variables. */
 export const edgeSettings = [
@@ -16,6 +18,9 @@ export const edgeSettings = [
   "GRU_TOKEN1_ISSUER",
   "GRU_TOKEN1_AUDIENCE",
   "GRU_TOKEN2_SECRET",
+  "GRU_ADMISSION_URL",
+  "GRU_ADMISSION_SECRET",
+  "GRU_ADMISSION_ALLOW_PRIVATE",
   "GRU_ORIGINS",
   "GRU_TRUSTED_HOPS",
 ] as const;
@@ -38,8 +43,8 @@ export function edgeApp(
 ): Hono<{ Bindings: TicketBindings }> {
   const { GRU_NODES_URL: url, GRU_AUTH_SCHEME: scheme = "jwt", GRU_ORIGINS: origins } = settings;
   if (url === undefined) throw new TypeError("GRU_NODES_URL: missing; http(s)://…/nodes");
-  if (scheme !== "jwt" && scheme !== "open") {
-    throw new TypeError(`GRU_AUTH_SCHEME: expected jwt or open, got ${scheme}`);
+  if (scheme !== "jwt" && scheme !== "hook" && scheme !== "open") {
+    throw new TypeError(`GRU_AUTH_SCHEME: expected jwt, hook or open, got ${scheme}`);
   }
   const trustedHops = Number(settings.GRU_TRUSTED_HOPS ?? 0);
   if (!Number.isInteger(trustedHops) || trustedHops < 0) {
@@ -56,6 +61,11 @@ export function edgeApp(
       audience: settings.GRU_TOKEN1_AUDIENCE,
       skewMs,
     },
+    admission: {
+      url: settings.GRU_ADMISSION_URL,
+      secret: secretSetting(settings, "GRU_ADMISSION_SECRET"),
+      allowPrivate: settings.GRU_ADMISSION_ALLOW_PRIVATE === "true",
+    },
     token2Secret: secretSetting(settings, "GRU_TOKEN2_SECRET"),
     token2Ms,
     rightsMs,
@@ -69,9 +79,17 @@ export function edgeApp(
     // deno-lint-ignore no-console
     console.error(error.message);
   };
+  const ask = scheme === "hook"
+    ? admissionBy(admissionAsker(auth.admission, {
+      post: postByFetch,
+      onTrouble: (error) => {
+        if (error !== undefined) report(new Error(`admission: ${error.message}`));
+      },
+    }))
+    : undefined;
   return ticketApp({
     nodes: cachedNodes({ url, request: nodesRequest, onError: report }),
-    issuer: issuer(auth),
+    issuer: issuer(auth, Date.now, ask),
     ...(origins === undefined ? {} : { origins: origins.split(",") }),
     limits,
     trustedHops,

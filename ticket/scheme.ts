@@ -28,7 +28,11 @@ export interface Token {
 export interface Issuer {
   /** True: token2 is valid only at the nodes it was issued for. */
   readonly bindsNodes: boolean;
-  /** @throws {TokenError} when token1 is invalid, or belongs to another user than these claims say. */
+  /**
+   * @throws {TokenError} when token1 is invalid, or belongs to another user than these claims say.
+   * @throws {NotAdmittedError}
+   * @throws AskError when the business system does not decide.
+   */
   admit(claims: Partial<Claims>, token1: string): Promise<Grant>;
   /** Issues a token2 that is valid at these nodes. */
   issue(grant: Grant, token1: string, nodes: readonly string[]): Promise<Token>;
@@ -70,6 +74,11 @@ export interface Verifier {
    * number of times.
    */
   onceOf(token: string): Once | undefined;
+}
+
+/** The business system does not let the client in. The message is what it says to the client. */
+export class NotAdmittedError extends Error {
+  override readonly name = "NotAdmittedError";
 }
 
 /** The token is rejected. The message says why. Of the token it contains only names of claims. */

@@ -3,7 +3,9 @@ import { z } from "zod";
 import { agrees, publishedClaim } from "@gru/shared/agreement";
 import { ConfigError } from "@gru/shared/config";
 import { guarded } from "@gru/shared/http/exposure";
-import { checkNode, type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
+import { pooledPost } from "@gru/shared/webhooks/post";
+import { DecisionWatch } from "@gru/shared/webhooks/metrics";
+import { checkNode, type Node, type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
 import type { Readiness } from "@gru/shared/readiness";
 import { type SpearNode, spearNodes, spearService } from "@gru/spear/contract";
 import { ticketApp } from "./app.ts";
@@ -12,6 +14,7 @@ import { openMetrics } from "@gru/shared/metrics";
 import { ticketMetrics } from "./metrics.ts";
 import { nodesRoute } from "./nodes.ts";
 import { issuer } from "./token.ts";
+import { admissionAsker, admissionBy, type AskAdmission } from "./token_hook.ts";
 import { importPublicKey } from "./token1.ts";
 
 export const ticketSchema = z.strictObject({
@@ -85,9 +88,10 @@ export async function startTicket(
   } = openMetrics(node.metrics, ticketMetrics, { gru_ticket_nodes: () => spears.length });
   // From the beginning, so that the first one is seen as an increase.
   for (const why of ["full", "above its share"]) passedOver.inc({ why }, 0);
+  const ask = config.auth.scheme === "hook" ? openAdmission(config.auth, node, stack) : undefined;
   const app = ticketApp({
     nodes: () => spears,
-    issuer: issuer(config.auth),
+    issuer: issuer(config.auth, Date.now, ask),
     backups: config.balance.backups,
     maxOverMean: config.balance.maxOverMean,
     origins: config.origins,
@@ -119,6 +123,25 @@ export async function startTicket(
     readiness,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+/** Ends with the stack: what is under way then fails at once. */
+function openAdmission(
+  { admission }: TicketConfig["auth"],
+  node: Node,
+  stack: AsyncDisposableStack,
+): AskAdmission {
+  const { post } = stack.use(pooledPost({ connections: admission.underWay }));
+  const stopping = new AbortController();
+  stack.defer(() => stopping.abort());
+  const watch = new DecisionWatch(node.metrics, node.log);
+  const asker = admissionAsker(admission, {
+    post,
+    signal: stopping.signal,
+    ...watch.options("admission", admission.url ?? ""),
+  });
+  watch.add("admission", asker);
+  return admissionBy(asker);
 }
 
 /** Checked before the program is announced: with a wrong kind of key every ticket would fail. @throws {ConfigError} */

@@ -45,8 +45,19 @@ export interface JwtVerifierConfig {
 /** The token's type, so that no other token with the same secret passes for a token2. */
 const type = "gru-token2+jwt";
 
-export function jwtIssuer(config: JwtIssuerConfig, now: () => number = Date.now): Issuer {
-  const check = token1Checker(config.token1, now);
+export function jwtIssuer(
+  { token1, ...config }: JwtIssuerConfig,
+  now: () => number = Date.now,
+): Issuer {
+  return signingIssuer(token1Checker(token1, now), config, now);
+}
+
+/** @param check who the client is, and for how long its rights hold at most */
+export function signingIssuer(
+  check: Issuer["admit"],
+  config: Omit<JwtIssuerConfig, "token1">,
+  now: () => number,
+): Issuer {
   const signer = new Signer(config.token2Secrets, now);
   return {
     bindsNodes: true,

@@ -9,10 +9,12 @@ import { processMetrics } from "../http/ops.ts";
 import type { Definition, Definitions } from "../metrics.ts";
 import { nodeMetrics } from "../node.ts";
 import { rpcMetrics } from "../rpc/metrics.ts";
+import { decisionMetrics } from "../webhooks/metrics.ts";
 
 /** By the programs that have them. */
 export const allMetrics: readonly (readonly [title: string, metrics: Definitions])[] = [
   ["Every program", { ...nodeMetrics, ...clockMetrics, ...rpcMetrics, ...processMetrics }],
+  ["spear and ticket, where they ask for decisions", decisionMetrics],
   ["spear", spearMetrics],
   ["ticket", ticketMetrics],
   ["stat", statMetrics],

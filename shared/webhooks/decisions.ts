@@ -72,5 +72,6 @@ export const beforeSendAnswer = z.discriminatedUnion("action", [
 ]);
 
 export type AccessAnswer = z.output<typeof accessAnswer>;
-export type AdmissionAnswer = z.output<typeof admissionAnswer>;
+/** As it is written. */
+export type AdmissionAnswer = z.input<typeof admissionAnswer>;
 export type BeforeSendAnswer = z.output<typeof beforeSendAnswer>;
