@@ -60,7 +60,7 @@ export class Checks {
     if (time.now < since + settings.outsideMs) return;
     if (this.#cluster.wasDisturbed(since - presenceMs)) return;
     const isElsewhere = nodes.some((node) =>
-      node.state === "up" && node.upSince < since - presenceMs && node.gateway !== undefined &&
+      node.state === "up" && node.servesSince < since - presenceMs && node.gateway !== undefined &&
       !this.#cluster.closedSince.has(node.gateway)
     );
     if (isElsewhere) books.fail(`${name} was not asked to move before its node had stopped`);

@@ -46,6 +46,8 @@ export class SimNode {
   state: "down" | "starting" | "up" | "stopping" = "down";
   /** Virtual milliseconds. */
   upSince = Infinity;
+  /** Since when it has had all that it needs to take clients, virtual milliseconds; Infinity while it lacks something. */
+  servesSince = Infinity;
   gateway: SimGateway | undefined;
   #spear: Spear | undefined;
   readonly toRedis: Way;
@@ -74,6 +76,7 @@ export class SimNode {
         if (this.actor !== actor) return;
         this.state = "up";
         this.upSince = this.#cluster.time.now;
+        this.#watchNeeds(spear, actor);
       }, (error) => {
         if (this.actor !== actor) return;
         this.gateway = undefined;
@@ -83,6 +86,17 @@ export class SimNode {
         this.#cluster.books.fail(`${this.name} does not start: ${error}`);
       });
     });
+  }
+
+  #watchNeeds({ readiness }: Spear, actor: Actor): void {
+    const look = () => {
+      if (this.actor !== actor) return;
+      if (!readiness.serving) this.servesSince = Infinity;
+      else if (this.servesSince === Infinity) this.servesSince = this.#cluster.time.now;
+    };
+    this.servesSince = Infinity;
+    look();
+    readiness.listen(look);
   }
 
   async #start(actor: Actor): Promise<Spear> {

@@ -56,12 +56,20 @@ export async function drain(
     seconds: Math.round((performance.now() - began) / 100) / 10,
   });
 
+  /** Those for whom no other node was known when they were to be asked. */
+  const placeless = new Set<Session>();
+
   async function ask(session: Session, atMs: number): Promise<void> {
     const delayMs = Math.round(Math.min(asked++ * stepMs, Math.max(0, turns - atMs)));
     endOf.set(session, Math.min(atMs + delayMs + graceMs, drainMs));
+    await move(session, delayMs);
+  }
+
+  async function move(session: Session, delayMs: number): Promise<void> {
     const places = placesOf(session.userId ?? "");
     const [place] = places;
-    if (place === undefined) return;
+    if (place === undefined) return void placeless.add(session);
+    placeless.delete(session);
     const { name, addr } = place;
     const nodes = places.slice(0, maxNodes).map((node) => node.name);
     await session.move({ delayMs, name, addr }, nodes, delayMs + lastMinuteMs);
@@ -77,6 +85,7 @@ export async function drain(
         if (endMs === undefined) cutOffUnasked++;
         session.disconnect(disconnects.leaving);
       } else if (endMs === undefined && session.userId !== undefined) await ask(session, atMs);
+      else if (placeless.has(session)) await move(session, 0);
     }
     if (isLast || sessions.size === 0) return result();
     // Whole milliseconds: what rounding leaves of the last one is no time at all.
