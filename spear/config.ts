@@ -7,6 +7,7 @@ import { nodeShape } from "@gru/shared/node";
 import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
 import { spearAuth } from "@gru/ticket/contract";
 import { historyBytes } from "./broker/broker.ts";
+import { decisionsSchema } from "./decisions_config.ts";
 
 export const spearSchema = z.strictObject({
   mode: z.enum(["single", "redis", "rocketmq"]).default("redis")
@@ -66,6 +67,7 @@ export const spearSchema = z.strictObject({
     ageMs: z.int().min(1000).default(300_000)
       .describe("milliseconds for which a message is kept"),
   }).prefault({}),
+  decisions: decisionsSchema,
   limits: z.strictObject({
     payloadBytes: z.int().min(1024).max(100_000_000).default(100_000)
       .describe("bytes of the largest packet that a client may send"),

@@ -12,6 +12,8 @@ import { serveContract } from "@gru/shared/rpc/server";
 import { within } from "@gru/shared/within";
 import { restoredAtOnce, type StatContract, statContract } from "@gru/stat/contract";
 import { Ring, tokensClaim, tokensKey } from "@gru/ticket/contract";
+import { DecisionWatch } from "@gru/shared/webhooks/metrics";
+import { pooledPost } from "@gru/shared/webhooks/post";
 import { hasSignedToken2, verifier } from "@gru/ticket/token";
 import { admit, Entering } from "./session/admission.ts";
 import { Bans } from "./session/bans.ts";
@@ -57,6 +59,7 @@ import { openSubmit } from "./session/submit.ts";
 import { MemoryUsedTokens } from "./session/used_tokens.ts";
 import { MessageTracing } from "./tracing.ts";
 import { groupTarget, userTarget } from "./wire.ts";
+import { Decisions, type DecisionsOptions } from "./session/decisions.ts";
 import { Work } from "./session/work.ts";
 
 /** An answer to `online` is given to others for so long. */
@@ -217,6 +220,13 @@ export async function startSpear(
         ? bans.kicks.check(userId, issuedAt)
         : kicksFollower.require(userId, issuedAt),
   };
+  const decisions = openDecisions(config, node, stack, async (target) => {
+    const [id, { head }] = await Promise.all([
+      ids.next(),
+      broker.history(target, { epoch: "", seq: 0 }, 1),
+    ]);
+    return { id, ...head };
+  });
   const scheduler = stack.use(
     new WriteScheduler({
       windowMs: config.batchDelayMs,
@@ -239,6 +249,7 @@ export async function startSpear(
       session: {
         hub,
         submit,
+        decisions,
         bans,
         roster,
         groupUsers,
@@ -452,6 +463,29 @@ export async function startSpear(
     readiness,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+/** Ends with the stack: what is under way then fails at once. */
+function openDecisions(
+  { decisions, limits }: SpearConfig,
+  node: Node,
+  stack: AsyncDisposableStack,
+  placeOfHidden: DecisionsOptions["placeOfHidden"],
+): Decisions | undefined {
+  const { subscribe, online, beforeSend } = decisions;
+  const rules = [...subscribe, ...online, ...beforeSend];
+  if (rules.length === 0) return undefined;
+  const connections = Math.max(...rules.map(({ underWay }) => underWay));
+  const { post } = stack.use(pooledPost({ connections }));
+  const stopping = new AbortController();
+  stack.defer(() => stopping.abort());
+  return new Decisions(decisions, {
+    post,
+    signal: stopping.signal,
+    watch: new DecisionWatch(node.metrics, node.log),
+    payloadBytes: limits.payloadBytes,
+    placeOfHidden,
+  });
 }
 
 async function idSource(

@@ -283,7 +283,11 @@ export interface Message {
 
 /** The `msg` event's argument as JSON, without the position that the broker gives it. */
 export function encodeMessage(message: Message): string {
-  return JSON.stringify({
+  return JSON.stringify(messageArgument(message));
+}
+
+function messageArgument(message: Message) {
+  return {
     id: message.id,
     createTime: message.createTime,
     fromId: wireId(message.fromId),
@@ -291,7 +295,12 @@ export function encodeMessage(message: Message): string {
     target: { id: wireId(message.targetId), type: -1 },
     content: message.content,
     expireTime: message.expireTime,
-  });
+  };
+}
+
+/** The `msg` event's argument for a message that only its sender gets: no history has it, so it has no position. */
+export function hiddenMessage(message: Omit<Message, "expireTime">) {
+  return messageArgument({ ...message, expireTime: 0 });
 }
 
 /**

@@ -62,7 +62,8 @@ function patterns(claim: string, value: unknown): Pattern[] {
   return value;
 }
 
-function isPattern(value: unknown): value is Pattern {
+/** True for what a claim may hold as a {@linkcode Pattern}. */
+export function isPattern(value: unknown): value is Pattern {
   if (typeof value === "string") {
     const star = value.indexOf("*");
     // The limit counts code points, some of which take two UTF-16 units.

@@ -11,7 +11,7 @@ import { type AskAdmission, hookIssuer } from "./token_hook.ts";
 import { jwtIssuer, jwtVerifier } from "./token_jwt.ts";
 
 export { hasSignedToken2 } from "./auth_rules.ts";
-export { allows } from "./rights.ts";
+export { allows, isPattern } from "./rights.ts";
 export { type Claims, type Entry, type Issuer, TokenError, type Verifier } from "./scheme.ts";
 
 /** The parts of ticket's `auth` that tokens need. The secrets of the chosen scheme must be set. */

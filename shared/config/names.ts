@@ -53,7 +53,7 @@ export function dropUnknownKeys(
       }
       Reflect.deleteProperty(value, name);
       const key = `${prefix}${name}`;
-      const problem = complain(key, name, prefix, meta, leaves);
+      const problem = complain(key, name, prefix, meta, leaves, Object.keys(type.shape));
       if (problem === undefined) {
         warnings.push(`the unknown key ${key} is ignored; perhaps it belongs to a newer version`);
       } else problems.push(problem);
@@ -71,15 +71,18 @@ function complain(
   prefix: string,
   { unknownKeys }: KeyMeta,
   leaves: readonly Leaf[],
+  shape: readonly string[],
 ): string | undefined {
   const dotted = name.includes(".") && leaves.find((leaf) => leaf.key === key);
   if (dotted) return `${key}: unknown key; in a file it is ${nested(dotted.path)}`;
-  const siblings = [
+  const known = [
     ...new Set(
       leaves.filter((leaf) => leaf.key.startsWith(prefix))
         .map((leaf) => leaf.key.slice(prefix.length).split(".")[0] ?? ""),
     ),
   ];
+  // The elements of a list are no leaves.
+  const siblings = known.length === 0 ? shape : known;
   const meant = siblings.find((sibling) => isMisspelling(name, sibling));
   if (meant !== undefined) {
     const secret = leaves.find((leaf) => leaf.key === `${prefix}${meant}`)?.secret;

@@ -4,6 +4,9 @@ import { Breaker } from "./breaker.ts";
 import type { Question } from "./decisions.ts";
 import { type Post, PostError } from "./posting.ts";
 
+/** UTF-16 units of questions that may be under way at a time, whatever their number. */
+const mostCharsUnderWay = 32_000_000;
+
 /** What happened to a question, see the metric `gru_decisions_total`. */
 export type Outcome = string;
 
@@ -48,6 +51,7 @@ export class Asker<A extends { readonly action: string; readonly ttl?: number | 
   /** The same question, asked while it is under way, is asked once. */
   readonly #asked = new Map<string, Promise<A>>();
   #underWay = 0;
+  #charsUnderWay = 0;
 
   constructor(options: AskerOptions<A>) {
     this.#options = options;
@@ -113,15 +117,17 @@ export class Asker<A extends { readonly action: string; readonly ttl?: number | 
   /** @throws {Failure} */
   async #send(question: Question): Promise<A> {
     const { underWay = 1000, onAnswered, onTrouble } = this.#options;
-    if (this.#underWay >= underWay) {
+    const body = JSON.stringify(question);
+    if (this.#underWay >= underWay || this.#charsUnderWay > mostCharsUnderWay) {
       throw new Failure("busy", `${this.#underWay} questions are under way`);
     }
     if (!this.#breaker.admits()) throw new Failure("resting", "the last ones have failed");
     const startedAt = this.#nowMs();
     const rested = this.#breaker.resting;
     this.#underWay++;
+    this.#charsUnderWay += body.length;
     try {
-      const answer = await this.#exchange(question);
+      const answer = await this.#exchange(body);
       this.#breaker.succeeded();
       if (rested) onTrouble?.(undefined);
       return answer;
@@ -133,11 +139,12 @@ export class Asker<A extends { readonly action: string; readonly ttl?: number | 
       throw failure;
     } finally {
       this.#underWay--;
+      this.#charsUnderWay -= body.length;
       onAnswered?.((this.#nowMs() - startedAt) / 1000);
     }
   }
 
-  async #exchange(question: Question): Promise<A> {
+  async #exchange(question: string): Promise<A> {
     const { url, secrets, post, deadlineMs = 1000, allowPrivate, signal, maxAnswerBytes } =
       this.#options;
     try {
@@ -145,7 +152,7 @@ export class Asker<A extends { readonly action: string; readonly ttl?: number | 
         url,
         secrets,
         id: crypto.randomUUID(),
-        body: JSON.stringify(question),
+        body: question,
         timeoutMs: deadlineMs,
         allowPrivate,
         signal,

@@ -10,6 +10,7 @@ import type { Roster } from "../presence/roster.ts";
 import type { Argument, Target } from "../wire.ts";
 import type { Admitted, Entering } from "./admission.ts";
 import type { Bans } from "./bans.ts";
+import type { Decisions } from "./decisions.ts";
 import type { KeptRoom } from "./kept.ts";
 import type { Submit } from "./submit.ts";
 import type { Work } from "./work.ts";
@@ -61,6 +62,8 @@ export interface Connection {
 export interface SessionContext<S extends Member> {
   readonly hub: Hub<S>;
   readonly submit: Submit;
+  /** Undefined: the business system is asked about nothing. */
+  readonly decisions?: Decisions | undefined;
   readonly bans: Bans;
   /** Undefined: nobody is told who comes and goes. */
   readonly roster: Roster | undefined;

@@ -1,6 +1,7 @@
 /** One client from its connection to its end: what it may do, what it is a member of. Knows no socket. */
 import type { RateLimit } from "@gru/shared/rate_limit";
 import type { ReadonlyCompactSet } from "@gru/shared/compact";
+import { type Accepted, NotAcceptedError } from "../broker/broker.ts";
 import { type Disconnect, disconnects } from "../disconnects.ts";
 import type { Join, JoinOptions, Member } from "../hub/hub.ts";
 import { isBehind, recover } from "../hub/recovery.ts";
@@ -11,6 +12,7 @@ import {
   EventError,
   type EventName,
   groupTarget,
+  hiddenMessage,
   parseArgument,
   type Result,
   sizeOf,
@@ -22,9 +24,10 @@ import {
 import type { Admitted } from "./admission.ts";
 import { Arrivals } from "./arrivals.ts";
 import type { Connection, SessionContext } from "./context.ts";
+import { type Decisions, InOrder } from "./decisions.ts";
 import { Memberships } from "./memberships.ts";
 import { Sendings } from "./sending.ts";
-import { targetOf } from "./submit.ts";
+import { type Submission, targetOf } from "./submit.ts";
 import { Turns } from "./turns.ts";
 import { work, type Worker } from "./work.ts";
 
@@ -65,6 +68,8 @@ export class Session implements Member, Worker {
   /** From the first message on. */
   #sendings: Sendings | undefined;
   #readings: Turns | undefined;
+  /** From the first message on that the business system is asked about. */
+  #inOrder: InOrder | undefined;
 
   constructor(connection: Connection, node: SessionContext<Session>) {
     this.connection = connection;
@@ -261,6 +266,13 @@ export class Session implements Member, Worker {
     this.#requireSelf("subscribe", value.userId);
     const wanted = new Map(value.subscribeGroups.map((group) => [group.id, group]));
     for (const id of wanted.keys()) this.#admitted?.requireListen("subscribe", id);
+    const { decisions } = this.#node;
+    const asked = decisions &&
+      [...wanted.keys()].flatMap((id) => decisions.subscribe(this.userId ?? "", id) ?? []);
+    if (asked !== undefined && asked.length > 0) {
+      await Promise.all(asked);
+      if (this.#closed) return;
+    }
     const added = [...wanted.keys()].filter((id) => !this.groups.has(id)).length;
     if (this.groups.size + added > limit) {
       throw new EventError(
@@ -354,20 +366,56 @@ export class Session implements Member, Worker {
     this.#charge("msg", work.ofSurplus(size - content.length));
     this.#admitted?.requireSend(type, targetId);
     const fromId = this.userId ?? "";
+    const target = targetOf(value);
+    const submission = {
+      fromId,
+      type,
+      targetId,
+      content,
+      idempotencyKey: clientMsgId === undefined ? undefined : `${fromId}:${clientMsgId}`,
+    };
+    const { decisions } = this.#node;
+    const decided = decisions?.beforeSend(submission, clientMsgId);
     this.#sendings ??= new Sendings();
     const accepted = await this.#sendings.track(
-      targetOf(value),
+      target,
       this.#node.hub,
-      () =>
-        this.#node.submit({
-          fromId,
-          type,
-          targetId,
-          content,
-          idempotencyKey: clientMsgId === undefined ? undefined : `${fromId}:${clientMsgId}`,
-        }),
+      decisions === undefined || decided === undefined
+        ? () => this.#node.submit(submission)
+        : () => this.#sendDecided(target, submission, decided, decisions),
     );
     if (!this.#closed) reply(success(accepted));
+  }
+
+  /** @param decided what is sent in its place; undefined: the sender alone gets it */
+  #sendDecided(
+    target: Target,
+    submission: Submission,
+    decided: Promise<Submission | undefined>,
+    decisions: Decisions,
+  ): Promise<Accepted> {
+    this.#inOrder ??= new InOrder();
+    return this.#inOrder.run(target, decided, async (decision) => {
+      // Who was kicked meanwhile says nothing more; who has left gets no answer, so nothing was accepted.
+      if (this.#closed) throw new NotAcceptedError("the connection has ended");
+      return await (decision === undefined
+        ? this.#sendToSelf(target, submission, decisions)
+        : this.#node.submit(decision));
+    });
+  }
+
+  /** It looks as if it had been sent; without a position, as it is in no history. */
+  async #sendToSelf(
+    target: Target,
+    submission: Submission,
+    decisions: Decisions,
+  ): Promise<Accepted> {
+    const accepted = await decisions.placeOfHidden(target);
+    const message = hiddenMessage({ ...submission, id: accepted.id, createTime: Date.now() });
+    for (const session of [...this.#node.hub.members(userTarget(submission.fromId))]) {
+      if (this.#node.hub.members(target).has(session)) session.emit("msg", message);
+    }
+    return accepted;
   }
 
   /** A message that is none costs what it takes to see that. */
@@ -383,6 +431,8 @@ export class Session implements Member, Worker {
   async #online(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const groupId = parseArgument("online", raw).value;
     this.#admitted?.requireListen("online", groupId);
+    const asked = this.#node.decisions?.online(this.userId ?? "", groupId);
+    if (asked !== undefined) await asked;
     this.#readings ??= new Turns(readingsAtOnce);
     await this.#readings.run(() => this.#readOnline(groupId, reply));
   }
