@@ -151,6 +151,19 @@ interface Case {
   readonly run: (contestant: Contestant, cores: Cores) => Promise<Row>;
 }
 
+/** Half of what plain socket.io takes or less: nobody has to wait for anybody. */
+function partLoad(clients: number, size: number, perSecond: number): Case {
+  return {
+    title: `part load: ${clients / size} groups of ${size} clients, ${perSecond} messages a second`,
+    ratioOf: "p99 ms",
+    run: async (contestant, cores) => {
+      await using open = await scene(contestant, cores, { clients, groups: clients / size });
+      await open.load.run(perSecond, 5);
+      return await fixedRate(open, perSecond, 10);
+    },
+  };
+}
+
 const cases: Readonly<Record<string, Case>> = {
   group: {
     title: `one group of 1000 clients: most deliveries a second with p99 up to ${p99LimitMs} ms`,
@@ -181,6 +194,10 @@ const cases: Readonly<Record<string, Case>> = {
       return await highestRate(open, 1000);
     },
   },
+  pairs: partLoad(400, 2, 4000),
+  part: partLoad(4000, 20, 1000),
+  half: partLoad(4000, 20, 2000),
+  rooms: partLoad(4000, 200, 200),
   quiet: {
     title: "quiet: 200 clients in groups of 10, 200 messages a second",
     ratioOf: "p50 ms",
