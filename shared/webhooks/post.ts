@@ -2,6 +2,7 @@
 import { lookup, type LookupAddress, type LookupOptions } from "node:dns";
 import {
   Agent as HttpAgent,
+  type ClientRequest,
   type IncomingMessage,
   request as requestHttp,
   type RequestOptions,
@@ -82,7 +83,12 @@ function exchange(options: PostOptions, agents: Agents | undefined): Promise<Pos
     headers: { ...signedHeaders(options), "content-length": String(body.byteLength) },
   };
   if (addressOf(url) === undefined && !allowPrivate) settings.lookup = lookupPublic;
-  const outgoing = (isSecure ? requestHttps : requestHttp)(url, settings);
+  let outgoing: ClientRequest;
+  try {
+    outgoing = (isSecure ? requestHttps : requestHttp)(url, settings);
+  } catch (cause) {
+    return Promise.reject(asPostError(cause));
+  }
   const fail = (error: PostError) => {
     reject(error);
     outgoing.destroy();

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { makeCertificates, tlsTest } from "../testing/certificates.ts";
+import { projectRoot } from "../testing/harness.ts";
 import { isPublicAddress, urlProblem } from "./address.ts";
 import { PostError, type PostOptions, postWebhook } from "./post.ts";
 import { retryAfterMs } from "./posting.ts";
@@ -63,6 +65,31 @@ Deno.test("a name that resolves to such an address is refused before anything is
   assert.equal(requests, 0);
   assert.equal((await send({ url })).status, 200);
 });
+
+tlsTest(
+  "over https the certificate must be of an authority that is trusted, and for the name in the URL",
+  async (stack) => {
+    const { node, file } = await makeCertificates(stack);
+    const server = Deno.serve(
+      { port: 0, hostname: "127.0.0.1", cert: node.cert, key: node.key, onListen() {} },
+      () => new Response("good"),
+    );
+    stack.defer(() => server.shutdown());
+    const url = `https://127.0.0.1:${server.addr.port}/`;
+    await fails({ url }, "network", /certificate/);
+    const permissions = ["--no-prompt", "--allow-net", "--allow-sys=ca", "--ignore-env"];
+    const urls = [url, url.replace("127.0.0.1", "localhost")];
+    const { stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-check", ...permissions, "shared/webhooks/post_fixture.ts", ...urls],
+      cwd: projectRoot,
+      env: { NODE_EXTRA_CA_CERTS: file("ca.pem") },
+      stderr: "inherit",
+    }).output();
+    const [trusted, misnamed] = new TextDecoder().decode(stdout).split("\n");
+    assert.equal(trusted, "good");
+    assert.match(misnamed ?? "", /localhost/);
+  },
+);
 
 Deno.test("a redirect is an answer and is not followed", async () => {
   let requests = 0;
