@@ -150,7 +150,7 @@ export class Operations {
   async kickUser(userId: string, reason: string, banMs: number | undefined): Promise<Touched> {
     const ban = await this.#ban("user", userId, reason, banMs);
     // Stored before any node is notified, like a ban. If that fails, the connections are closed all the same.
-    const [kick] = await Promise.allSettled([this.store.kick(userId)]);
+    const [kick] = await Promise.allSettled([this.store.kick(userId, reason)]);
     const notBefore = kick.status === "fulfilled" ? { notBefore: kick.value } : {};
     const touched = await this.#notifyNodes(
       this.served,

@@ -16,6 +16,11 @@ import banScript from "./lua/ban.lua" with { type: "text" };
 import bansScript from "./lua/bans.lua" with { type: "text" };
 import claimScript from "./lua/claim.lua" with { type: "text" };
 import countsScript from "./lua/counts.lua" with { type: "text" };
+import fenceScript from "./lua/fence.lua" with { type: "text" };
+import hooksScript from "./lua/hooks.lua" with { type: "text" };
+import resumeScript from "./lua/resume.lua" with { type: "text" };
+import tellScript from "./lua/tell.lua" with { type: "text" };
+import tellNodesScript from "./lua/tell_nodes.lua" with { type: "text" };
 import kickScript from "./lua/kick.lua" with { type: "text" };
 import kicksScript from "./lua/kicks.lua" with { type: "text" };
 import nodesOfGroupScript from "./lua/nodes_of_group.lua" with { type: "text" };
@@ -37,29 +42,34 @@ import setOfGroupScript from "./lua/set_of_group.lua" with { type: "text" };
 import settleScript from "./lua/settle.lua" with { type: "text" };
 
 /** Each behind what it needs before it. */
+const hooked = eraScript + hooksScript;
+const fenced = hooked + fenceScript;
 const reading = eraScript + reportedScript + presenceScript;
 export const scriptTexts = {
   audit: eraScript + auditScript,
   audits: eraScript + auditsScript,
-  ban: eraScript + banScript,
+  ban: hooked + banScript,
   bans: eraScript + bansScript,
   claim: eraScript + claimScript,
   counts: reading + countsScript,
   distinct: reading + distinctScript,
-  kick: eraScript + kickScript,
+  kick: hooked + kickScript,
   kicks: eraScript + kicksScript,
   nodesOfGroup: reading + nodesOfGroupScript,
   nodesOfUser: reading + nodesOfUserScript,
   page: reading + pageScript,
   removeNode: eraScript + removeNodeScript,
-  report: eraScript + reportScript,
+  report: hooked + reportScript,
   restoreBans: eraScript + restoreBansScript,
   restoreKicks: eraScript + restoreKicksScript,
+  resume: fenced + resumeScript,
   sample: eraScript + sampleScript,
   samples: eraScript + samplesScript,
   setOfGroup: eraScript + setOfGroupScript,
   settle: eraScript + reportedScript + settleScript,
-  sweep: eraScript + sweepScript,
+  sweep: hooked + sweepScript,
+  tell: fenced + tellScript,
+  tellNodes: fenced + tellNodesScript,
   usersOfGroup: reading + usersOfGroupScript,
 };
 export type Script = keyof typeof scriptTexts;

@@ -3,6 +3,7 @@
  * `store_redis.ts` (shared by any number of stats); both pass `store_conformance.ts`.
  */
 import type { BanRecord } from "@gru/spear/contract";
+import type { Telling } from "./hooks/telling.ts";
 import type { Kick, Load, Report } from "./contract.ts";
 
 /** The names of the live nodes, from the registry. Data of other nodes are ignored. */
@@ -133,6 +134,8 @@ export interface Samples {
 export interface StatStore extends AsyncDisposable {
   /** False while the data cannot be reached. */
   readonly ready: boolean;
+  /** Makes events of what changes here, where hooks are on. */
+  readonly telling: Telling;
 
   /**
    * Call it again and again with all live nodes. The data count as complete when every live node has reported since the
@@ -238,8 +241,9 @@ export interface StatStore extends AsyncDisposable {
   /**
    * Tokens issued to the user before now are invalid. Resolves to the time of the kick, never before an earlier one of
    * the user.
+   * @param reason for hooks
    */
-  kick(userId: string): Promise<number>;
+  kick(userId: string, reason?: string): Promise<number>;
 
   /**
    * The kicks from `since` on, in order of time, and the store's clock. `more: true`: there are later ones. Kicks older

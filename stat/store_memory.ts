@@ -2,6 +2,7 @@
 import { changesOf } from "./changes.ts";
 import type { BanRecord } from "@gru/spear/contract";
 import type { Kick, Load, Report } from "./contract.ts";
+import { MemoryTelling } from "./hooks/telling_memory.ts";
 import { firstNames } from "./names.ts";
 import { RpcError } from "@gru/shared/rpc/contract";
 import {
@@ -49,6 +50,7 @@ const claimMs = 60_000;
 
 export class MemoryStore implements StatStore {
   readonly ready = true;
+  readonly telling = new MemoryTelling(() => this.#nodes.values(), () => this.#settled);
   readonly #nodes = new Map<string, NodeState>();
   readonly #uploads = new Map<string, Upload>();
   readonly #claims = new Map<string, { readonly session: string; readonly at: number }>();
@@ -90,6 +92,10 @@ export class MemoryStore implements StatStore {
       const members = groupId === undefined
         ? state.users
         : state.groups.getOrInsertComputed(groupId, () => new Set());
+      if (!report.full) {
+        this.telling.mark(true, groupId, joined);
+        this.telling.mark(false, groupId, left);
+      }
       for (const userId of left) members.delete(userId);
       for (const userId of joined) members.add(userId);
       if (groupId !== undefined && members.size === 0) state.groups.delete(groupId);
@@ -99,6 +105,8 @@ export class MemoryStore implements StatStore {
       return { resync: false };
     }
     this.#uploads.delete(node);
+    if (known !== undefined && known !== state) this.telling.markAll(false, known);
+    if (known !== state) this.telling.markAll(true, state);
     this.#nodes.set(node, state);
     state.version = version;
     state.connections = report.connections;
@@ -241,6 +249,11 @@ export class MemoryStore implements StatStore {
       keptUntil: Math.max(until, known?.keptUntil ?? 0),
     };
     this.#bans.set(`${kind} ${id}`, record);
+    if (this.telling.isOn) {
+      this.telling.stream.add("user.banned", `${kind}:${id}`, {
+        ...{ [`${kind}Id`]: id, reason, untilMs: until },
+      });
+    }
     return record;
   }
 
@@ -271,9 +284,12 @@ export class MemoryStore implements StatStore {
     }
   }
 
-  async kick(userId: string): Promise<number> {
+  async kick(userId: string, reason = ""): Promise<number> {
     const at = Math.max(Date.now(), this.#kicks.get(userId) ?? 0);
     this.#kicks.set(userId, at);
+    if (this.telling.isOn) {
+      this.telling.stream.add("user.kicked", `user:${userId}`, { userId, reason });
+    }
     return at;
   }
 
@@ -296,8 +312,10 @@ export class MemoryStore implements StatStore {
 
   async sweep(): Promise<{ more: boolean }> {
     const now = performance.now();
-    for (const [node, { expiresAt }] of this.#nodes) {
-      if (expiresAt <= now) this.#nodes.delete(node);
+    for (const [node, state] of this.#nodes) {
+      if (state.expiresAt > now) continue;
+      this.telling.markAll(false, state);
+      this.#nodes.delete(node);
     }
     for (const [node, { givenUpAt }] of this.#uploads) {
       if (givenUpAt <= now) this.#uploads.delete(node);

@@ -12,6 +12,7 @@
  * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` hash: `user 5` → ban (`banRecordSchema`)
  * - `gru_stat_audit` sorted set: entry of the audit log → its moment; `gru_stat_audit_once` likewise: what is noted once
  * - `gru_stat_kicks` sorted set: user → when the user was kicked last, on Redis's clock
+ * - `gru_stat_hooks`, `gru_stat_marks`, `gru_stat_walks`, `gru_stat_events`: what hooks tell, see `lua/hooks.lua`
  * - `gru_stat_era` hash: since when nothing can have been lost, see `lua/era.lua`
  *
  * On Redis Cluster every `<node>` is `{gru_stat}<node>`, and the names without one end in `{gru_stat}`: all keys are in one slot,
@@ -27,6 +28,7 @@ import { RpcError } from "@gru/shared/rpc/contract";
 import type { BanRecord } from "@gru/spear/contract";
 import { changesOf } from "./changes.ts";
 import type { Kick, Report } from "./contract.ts";
+import { RedisTelling } from "./hooks/telling_redis.ts";
 import { compareNames } from "./names.ts";
 import { lexRange, piecesOf, placeOf, recordOf, whom } from "./redis_args.ts";
 import { RedisCalls, type RedisCallsOptions } from "./redis_calls.ts";
@@ -77,6 +79,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<StatSt
 }
 
 class RedisStore implements StatStore {
+  readonly telling: RedisTelling;
   readonly #calls: RedisCalls;
   readonly #pieceSize: number;
   /** How long what a full report replaced is kept: no read takes longer from finding a place to the end. */
@@ -91,6 +94,7 @@ class RedisStore implements StatStore {
 
   constructor(calls: RedisCalls, pieceSize: number, timeoutMs: number) {
     this.#calls = calls;
+    this.telling = new RedisTelling(calls);
     this.#pieceSize = pieceSize;
     this.#replacedMs = 2 * timeoutMs;
     const { tag } = calls;
@@ -289,8 +293,8 @@ class RedisStore implements StatStore {
     }
   }
 
-  async kick(userId: string): Promise<number> {
-    const args = [userId, kicksKeptMs];
+  async kick(userId: string, reason = ""): Promise<number> {
+    const args = [userId, kicksKeptMs, reason];
     return await this.#calls.call<number>("keep a kick", "kick", [this.#kicks], args);
   }
 

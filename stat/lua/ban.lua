@@ -17,4 +17,11 @@ record.keptUntil = math.max(kept, record['until'])
 record.version = math.max(now, (record.version or 0) + 1)
 local text = cjson.encode(record)
 redis.call('HSET', KEYS[1], ARGV[1], text)
+if not lifts then
+  emit('user.banned', ARGV[2] .. ':' .. ARGV[3], {
+    [ARGV[2] .. 'Id'] = ARGV[3],
+    reason = ARGV[4],
+    untilMs = record['until'],
+  })
+end
 return text

@@ -50,7 +50,8 @@ local groups = 'gru_stat_groups:' .. place
 local i = 13
 while i <= #ARGV do
   local joins, group, count = ARGV[i] == 'join', ARGV[i + 1], tonumber(ARGV[i + 2])
-  local key = group == '' and 'gru_stat_users:' .. place or 'gru_stat:' .. place .. '_' .. group
+  local key = set_of(place, group)
+  if not full then mark(joins, group, { unpack(ARGV, i + 3, i + 2 + count) }) end
   if joins then
     local scored = {}
     for j = 1, count do
@@ -75,6 +76,8 @@ if not last then
   return 'more'
 end
 
+-- What a new place has is marked step by step, see tell.lua; what the old one had, when it is swept.
+if full and book then redis.call('HSET', walks, place, '["",""]') end
 redis.call('HSET', KEYS[1],
   'session', session, 'version', version, 'place', place, 'connections', ARGV[4],
   'load', ARGV[11], 'era', era_id)

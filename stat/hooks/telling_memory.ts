@@ -1,0 +1,166 @@
+/** Events made in the store of one process, which is lost as a whole or not at all. */
+import type { HookEvent } from "./event.ts";
+import { MemoryStream } from "./stream_memory.ts";
+import type { GoneNode, Telling, TellOptions, Told } from "./telling.ts";
+
+/** Who is on a node. */
+export interface Present {
+  readonly users: ReadonlySet<string>;
+  readonly groups: ReadonlyMap<string, ReadonlySet<string>>;
+}
+
+interface Mark {
+  /** undefined: the user alone. */
+  readonly groupId: string | undefined;
+  readonly userId: string;
+  /** On the clock of `performance.now()`. */
+  readonly dueAt: number;
+}
+
+interface Book {
+  readonly users: Set<string>;
+  readonly groups: Map<string, Set<string>>;
+}
+
+export class MemoryTelling implements Telling {
+  readonly stream = new MemoryStream();
+  readonly #present: () => Iterable<Present>;
+  readonly #settled: () => boolean;
+  /** Undefined: hooks are off. */
+  #book: Book | undefined;
+  #graceMs = 0;
+  #caller = "";
+  readonly #marks = new Map<string, Mark>();
+  readonly #nodes = new Map<string, number>();
+
+  /** @param settled whether all nodes have reported */
+  constructor(present: () => Iterable<Present>, settled: () => boolean) {
+    this.#present = present;
+    this.#settled = settled;
+  }
+
+  get isOn(): boolean {
+    return this.#book !== undefined;
+  }
+
+  /** Call it where users come (`joins`) or go, within the step that changes who is there. */
+  mark(joins: boolean, groupId: string | undefined, userIds: Iterable<string>): void {
+    if (this.#book === undefined) return;
+    const told = groupId === undefined ? this.#book.users : this.#book.groups.get(groupId);
+    const now = performance.now();
+    const dueAt = joins ? now : now + this.#graceMs;
+    for (const userId of userIds) {
+      if (joins === (told?.has(userId) ?? false)) continue;
+      const name = JSON.stringify([groupId, userId]);
+      const known = this.#marks.get(name)?.dueAt ?? dueAt;
+      const [sooner, later] = [Math.min(known, dueAt), Math.max(known, dueAt)];
+      this.#marks.set(name, { groupId, userId, dueAt: joins ? sooner : later });
+    }
+  }
+
+  /** {@linkcode mark} for all who are on a node. */
+  markAll(joins: boolean, { users, groups }: Present): void {
+    if (!this.isOn) return;
+    this.mark(joins, undefined, users);
+    for (const [groupId, members] of groups) this.mark(joins, groupId, members);
+  }
+
+  async tell(token: string, { graceMs, caller, most = 500 }: TellOptions): Promise<Told> {
+    if (token !== this.stream.holder) return { state: "fenced" };
+    if (!this.#settled()) return { state: "waiting" };
+    const { last } = this.stream;
+    if (this.#book === undefined) return { state: "doubt", caller: "", last };
+    const before = caller === this.#caller ? undefined : last;
+    [this.#graceMs, this.#caller] = [graceMs, caller];
+    const now = performance.now();
+    const due = [...this.#marks].filter(([, { dueAt }]) => dueAt <= now)
+      .sort(([, a], [, b]) => a.dueAt - b.dueAt).slice(0, most);
+    for (const [name] of due) this.#marks.delete(name);
+    const marks = due.map(([, mark]) => mark);
+    const counts = this.#added();
+    for (const mark of marks) if (this.#isThere(mark)) this.#came(this.#book, mark);
+    for (const mark of marks) if (!this.#isThere(mark)) this.#went(this.#book, mark);
+    const next = Math.min(...[...this.#marks.values()].map(({ dueAt }) => dueAt));
+    const nextMs = next === Infinity ? undefined : Math.max(0, next - now);
+    const added = this.#added() - counts;
+    return { state: "told", added, more: nextMs === 0, nextMs, before };
+  }
+
+  async reset(token: string, { graceMs }: TellOptions): Promise<boolean> {
+    if (token !== this.stream.holder) return false;
+    this.#graceMs = graceMs;
+    this.#book = { users: new Set(), groups: new Map() };
+    this.#marks.clear();
+    this.#nodes.clear();
+    this.stream.add("hooks.gap", "hooks:", { reason: "lost", reset: true });
+    for (const present of this.#present()) this.markAll(true, present);
+    return true;
+  }
+
+  /** Never needed: this store never comes back older. */
+  async resume(token: string, _events: readonly HookEvent[]): Promise<boolean> {
+    return token === this.stream.holder;
+  }
+
+  async tellNodes(
+    token: string,
+    live: ReadonlyMap<string, number>,
+    ends: ReadonlyMap<string, "left" | "died">,
+  ): Promise<readonly GoneNode[]> {
+    if (token !== this.stream.holder || !this.isOn) return [];
+    const unknown: GoneNode[] = [];
+    for (const [name, startedAt] of this.#nodes) {
+      if (live.get(name) === startedAt) continue;
+      const end = ends.get(name);
+      if (end === undefined) unknown.push({ name, startedAt });
+      else {
+        this.#nodes.delete(name);
+        this.stream.add(`node.${end}`, `node:${name}`, { node: name });
+      }
+    }
+    for (const [name, startedAt] of live) {
+      if (this.#nodes.has(name)) continue;
+      this.#nodes.set(name, startedAt);
+      this.stream.add("node.joined", `node:${name}`, { node: name });
+    }
+    return unknown;
+  }
+
+  #added(): number {
+    return this.stream.events.length;
+  }
+
+  #isThere({ groupId, userId }: Mark): boolean {
+    for (const { users, groups } of this.#present()) {
+      if ((groupId === undefined ? users : groups.get(groupId))?.has(userId)) return true;
+    }
+    return false;
+  }
+
+  #came({ users, groups }: Book, { groupId, userId }: Mark): void {
+    if (groupId === undefined) {
+      if (users.has(userId)) return;
+      users.add(userId);
+      return this.stream.add("user.online", `user:${userId}`, { userId });
+    }
+    if (groups.get(groupId)?.has(userId)) return;
+    const subject = `group:${groupId}`;
+    if (!groups.has(groupId)) this.stream.add("group.occupied", subject, { groupId });
+    groups.getOrInsertComputed(groupId, () => new Set()).add(userId);
+    this.stream.add("member.joined", subject, { groupId, userId });
+  }
+
+  #went({ users, groups }: Book, { groupId, userId }: Mark): void {
+    if (groupId === undefined) {
+      if (users.delete(userId)) this.stream.add("user.offline", `user:${userId}`, { userId });
+      return;
+    }
+    const members = groups.get(groupId);
+    if (!members?.delete(userId)) return;
+    const subject = `group:${groupId}`;
+    this.stream.add("member.left", subject, { groupId, userId });
+    if (members.size > 0) return;
+    groups.delete(groupId);
+    this.stream.add("group.vacated", subject, { groupId });
+  }
+}
