@@ -28,7 +28,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "spear/client": [],
   "stat/hooks": ["event"],
   "shared/http": ["serve", "body"],
-  "shared/registry": ["registry"],
+  "shared/registry": ["registry", "orderly_stop"],
   "shared/zookeeper": ["registry"],
   "shared/redis": ["address", "link", "topology", "cluster", "scripts"],
   "shared/webhooks": [

@@ -51,7 +51,7 @@ local i = 13
 while i <= #ARGV do
   local joins, group, count = ARGV[i] == 'join', ARGV[i + 1], tonumber(ARGV[i + 2])
   local key = set_of(place, group)
-  if not full then mark(joins, group, { unpack(ARGV, i + 3, i + 2 + count) }) end
+  if book and not full then mark(joins, group, { unpack(ARGV, i + 3, i + 2 + count) }) end
   if joins then
     local scored = {}
     for j = 1, count do
