@@ -86,6 +86,11 @@ export class Room extends Emitter<GroupEvents> {
     if (joined.length + left.length > 0) this.emit("presence", { joined, left });
   }
 
+  /** It is in no history, and so has no position of its own. */
+  aside(message: Message): void {
+    this.#give({ ...message, ...this.track.at });
+  }
+
   end(why?: GruError): void {
     this.#end = { why };
     for (const reader of this.#readers) put(reader, why);

@@ -170,8 +170,10 @@ export class Visit extends Link implements Sender {
       const { msgType, fromId, target: { id } } = argument;
       const target = { kind: msgType ? "group" : "user", id: String(id) };
       const message = { ...argument, fromId: String(fromId), target };
-      if (msgType < 2) this.#room(msgType, id)?.track.message(message);
-      else if (host.current === this) host.emit("broadcast", message);
+      if (message.seq) this.#room(msgType, id)?.track.message(message);
+      else if (host.current !== this) return;
+      else if (msgType < 2) this.#room(msgType, id)?.aside(message);
+      else host.emit("broadcast", message);
     } else if (name === "missed") {
       const { target, epoch, from, to } = argument;
       const room = this.#room(target.type, target.id);
