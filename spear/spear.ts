@@ -472,6 +472,7 @@ function openDecisions(
   stack: AsyncDisposableStack,
   placeOfHidden: DecisionsOptions["placeOfHidden"],
 ): Decisions | undefined {
+  const watch = new DecisionWatch(node.metrics, node.log);
   const { subscribe, online, beforeSend } = decisions;
   const rules = [...subscribe, ...online, ...beforeSend];
   if (rules.length === 0) return undefined;
@@ -482,7 +483,7 @@ function openDecisions(
   return new Decisions(decisions, {
     post,
     signal: stopping.signal,
-    watch: new DecisionWatch(node.metrics, node.log),
+    watch,
     payloadBytes: limits.payloadBytes,
     placeOfHidden,
   });

@@ -5,7 +5,7 @@ import { ConfigError } from "@gru/shared/config";
 import { guarded } from "@gru/shared/http/exposure";
 import { pooledPost } from "@gru/shared/webhooks/post";
 import { DecisionWatch } from "@gru/shared/webhooks/metrics";
-import { checkNode, type Node, type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
+import { checkNode, type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
 import type { Readiness } from "@gru/shared/readiness";
 import { type SpearNode, spearNodes, spearService } from "@gru/spear/contract";
 import { ticketApp } from "./app.ts";
@@ -88,7 +88,8 @@ export async function startTicket(
   } = openMetrics(node.metrics, ticketMetrics, { gru_ticket_nodes: () => spears.length });
   // From the beginning, so that the first one is seen as an increase.
   for (const why of ["full", "above its share"]) passedOver.inc({ why }, 0);
-  const ask = config.auth.scheme === "hook" ? openAdmission(config.auth, node, stack) : undefined;
+  const watch = new DecisionWatch(node.metrics, node.log);
+  const ask = config.auth.scheme === "hook" ? openAdmission(config.auth, watch, stack) : undefined;
   const app = ticketApp({
     nodes: () => spears,
     issuer: issuer(config.auth, Date.now, ask),
@@ -128,13 +129,12 @@ export async function startTicket(
 /** Ends with the stack: what is under way then fails at once. */
 function openAdmission(
   { admission }: TicketConfig["auth"],
-  node: Node,
+  watch: DecisionWatch,
   stack: AsyncDisposableStack,
 ): AskAdmission {
   const { post } = stack.use(pooledPost({ connections: admission.underWay }));
   const stopping = new AbortController();
   stack.defer(() => stopping.abort());
-  const watch = new DecisionWatch(node.metrics, node.log);
   const asker = admissionAsker(admission, {
     post,
     signal: stopping.signal,

@@ -14,9 +14,8 @@ import { decisionMetrics } from "../webhooks/metrics.ts";
 /** By the programs that have them. */
 export const allMetrics: readonly (readonly [title: string, metrics: Definitions])[] = [
   ["Every program", { ...nodeMetrics, ...clockMetrics, ...rpcMetrics, ...processMetrics }],
-  ["spear and ticket, where they ask for decisions", decisionMetrics],
-  ["spear", spearMetrics],
-  ["ticket", ticketMetrics],
+  ["spear", { ...spearMetrics, ...decisionMetrics }],
+  ["ticket", { ...ticketMetrics, ...decisionMetrics }],
   ["stat", statMetrics],
   ["idgen", idgenMetrics],
   ["minions", minionsMetrics],
