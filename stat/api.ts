@@ -8,9 +8,11 @@ import { bodyHash, proofHeader, Verifier } from "@gru/shared/rpc/proof";
 import { expectedGroupId } from "@gru/spear/identifiers";
 import { describeProblems, refuse, refuseRpc } from "./api_answers.ts";
 import { addCommandRoutes } from "./api_commands.ts";
+import { addHookRoutes } from "./api_hooks.ts";
 import { addReadRoutes } from "./api_read.ts";
 import { nameSchema, operatorHeader, publishBodyBytes } from "./contract.ts";
 import { auditCommands } from "./audit.ts";
+import type { HooksConfig } from "./hooks/config.ts";
 import type { Operations } from "./operations.ts";
 
 export interface ApiOptions {
@@ -21,6 +23,7 @@ export interface ApiOptions {
   readonly address?: () => string;
   /** Ends streams, which otherwise never end. */
   readonly closing: AbortSignal;
+  readonly hooks: HooksConfig;
   /** How long the audit log keeps a command. */
   readonly auditMs: number;
   /** See {@linkcode auditCommands}. */
@@ -42,7 +45,7 @@ export function apiBodyBytes({ url }: { readonly url: string }): number {
 }
 
 export function createApi(options: ApiOptions): OpenAPIHono {
-  const { operations, apiKey, address, closing, log } = options;
+  const { operations, apiKey, address, closing, hooks, log } = options;
   const app = new OpenAPIHono({
     defaultHook: (result) => {
       if (result.success) return;
@@ -120,6 +123,7 @@ export function createApi(options: ApiOptions): OpenAPIHono {
   });
   addReadRoutes(app, operations, closing);
   addCommandRoutes(app, operations);
+  addHookRoutes(app, { outbox: operations.store.outbox, hooks, closing });
 
   app.openAPIRegistry.registerComponent("securitySchemes", "apiKey", {
     type: "http",

@@ -7,6 +7,7 @@ import type { Instance } from "@gru/shared/registry/registry";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { SpearContract } from "@gru/spear/contract";
+import { hooksSchema } from "./hooks/config.ts";
 import { createApi } from "./api.ts";
 import { Operations } from "./operations.ts";
 import { MemoryStore } from "./store_memory.ts";
@@ -24,7 +25,9 @@ const spear1: Instance = {
 
 /** Every call ends with this error. */
 function failing(error: Error): unknown {
-  return new Proxy({}, { get: () => () => Promise.reject(error) });
+  return new Proxy({}, {
+    get: (_, name) => name === "outbox" ? failing(error) : () => Promise.reject(error),
+  });
 }
 
 /** stat's API on a store where user 5 is in group 10 on spear1, and on spears that give empty answers. */
@@ -46,6 +49,10 @@ async function api(broken: { readonly store?: Error; readonly spears?: Error } =
     apiKey: "key",
     closing: AbortSignal.abort(),
     auditMs: 86_400_000,
+    hooks: hooksSchema.parse({
+      secret: `whsec_${btoa("a secret of at least 24 bytes")}`,
+      endpoints: [{ name: "crm", url: "https://crm.example/hooks" }],
+    }),
     log: logger("stat"),
   });
 }
@@ -58,7 +65,12 @@ interface Documented {
 
 const good: Readonly<Record<string, string>> = {
   ...{ node: "spear1", groupId: "10", userId: "5", connectionId: "spear1.5.x.1", kind: "user" },
-  id: "5",
+  ...{ id: "5", name: "crm" },
+};
+
+const queries: Readonly<Record<string, string>> = {
+  "/listen": "?group=10",
+  "/hooks/{name}/replay": "?from=1",
 };
 
 type Change = {
@@ -82,7 +94,7 @@ function requestOf(method: string, path: string, { requestBody }: Documented, ch
     ...change.headers,
   };
   return {
-    path: filled + (change.query ?? (path === "/listen" ? "?group=10" : "")),
+    path: filled + (change.query ?? (queries[path] ?? "")),
     init: {
       method: method.toUpperCase(),
       headers: Object.entries(headers).flatMap(([name, value]): [string, string][] =>
@@ -124,7 +136,7 @@ for (const { path, method, operation } of routes) {
       if (place === "header") await provoke({ headers: { [name]: "x".repeat(300) } });
     }
     await provoke({
-      names: { node: "spear9", connectionId: "spear9.5.x.1", id: "6" },
+      names: { node: "spear9", connectionId: "spear9.5.x.1", id: "6", name: "nobody" },
     });
     if (operation.requestBody !== undefined) {
       await provoke({ body: '{"unknown":1}' });

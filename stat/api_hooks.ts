@@ -86,7 +86,7 @@ const routes = {
       headers: z.object({ "last-event-id": position.optional() }),
     },
     responses: streams("Until the caller ends it"),
-  }, "state"),
+  }),
 };
 
 export function addHookRoutes(app: OpenAPIHono, { outbox, hooks, closing }: HookRoutesOptions) {
@@ -123,7 +123,8 @@ export function addHookRoutes(app: OpenAPIHono, { outbox, hooks, closing }: Hook
   app.openapi(routes.events, (c) => {
     const { events, match, from } = c.req.valid("query");
     if (!hooksAreOn(hooks)) {
-      throw new RpcError("not_found", "hooks: are off; hooks.enabled of the profile makes events");
+      const message = "hooks: are off; hooks.enabled of the profile makes events";
+      throw new RpcError("invalid_argument", message);
     }
     const wantedKinds = list(events)?.map((kind) => {
       const known = kinds.safeParse(kind);

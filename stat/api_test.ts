@@ -4,6 +4,7 @@ import type { RpcClient } from "@gru/shared/rpc/client";
 import { defineContract, RpcError } from "@gru/shared/rpc/contract";
 import { localClient } from "@gru/shared/rpc/local";
 import type { SpearContract } from "@gru/spear/contract";
+import { hooksSchema } from "./hooks/config.ts";
 import { createApi } from "./api.ts";
 import { MemoryStore } from "./store_memory.ts";
 import { Operations } from "./operations.ts";
@@ -18,6 +19,7 @@ function api(usersOfGroup: (groupId: string) => Promise<string[]>, apiKey?: stri
     apiKey,
     closing: new AbortController().signal,
     auditMs: 86_400_000,
+    hooks: hooksSchema.parse({}),
     log: logger("stat"),
   });
 }

@@ -19,6 +19,16 @@ export const statMetrics = {
     help: "Calls to Redis by script; result: ok or failed",
     labels: ["call", "result"],
   },
+  gru_stat_hooks_sender: { type: "gauge", help: "1 on the stat that sends the events of hooks" },
+  gru_stat_hooks_lag_seconds: {
+    type: "gauge",
+    help: "Age of the oldest event that an endpoint does not have yet, on the stat that sends",
+  },
+  gru_stat_hooks_events_total: {
+    type: "counter",
+    help: "Events sent to endpoints; result: delivered, or failed (they are sent again)",
+    labels: ["endpoint", "result"],
+  },
   gru_stat_commands_total: {
     type: "counter",
     help: "Commands over the HTTP API by route; result: ok or the status of the refusal",

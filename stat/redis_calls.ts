@@ -17,6 +17,13 @@ import bansScript from "./lua/bans.lua" with { type: "text" };
 import claimScript from "./lua/claim.lua" with { type: "text" };
 import countsScript from "./lua/counts.lua" with { type: "text" };
 import fenceScript from "./lua/fence.lua" with { type: "text" };
+import hookLeaseScript from "./lua/hook_lease.lua" with { type: "text" };
+import hookReadScript from "./lua/hook_read.lua" with { type: "text" };
+import hookReleaseScript from "./lua/hook_release.lua" with { type: "text" };
+import hookReplayScript from "./lua/hook_replay.lua" with { type: "text" };
+import hookStateScript from "./lua/hook_state.lua" with { type: "text" };
+import hookStatesScript from "./lua/hook_states.lua" with { type: "text" };
+import hookTrimScript from "./lua/hook_trim.lua" with { type: "text" };
 import hooksScript from "./lua/hooks.lua" with { type: "text" };
 import resumeScript from "./lua/resume.lua" with { type: "text" };
 import tellScript from "./lua/tell.lua" with { type: "text" };
@@ -53,6 +60,13 @@ export const scriptTexts = {
   claim: eraScript + claimScript,
   counts: reading + countsScript,
   distinct: reading + distinctScript,
+  hookLease: eraScript + hookLeaseScript,
+  hookRead: eraScript + hookReadScript,
+  hookRelease: eraScript + hookReleaseScript,
+  hookReplay: eraScript + hookReplayScript,
+  hookState: fenced + hookStateScript,
+  hookStates: eraScript + hookStatesScript,
+  hookTrim: fenced + hookTrimScript,
   kick: hooked + kickScript,
   kicks: eraScript + kicksScript,
   nodesOfGroup: reading + nodesOfGroupScript,

@@ -15,11 +15,16 @@ import { repeat } from "@gru/shared/repeat";
 import type { Handlers } from "@gru/shared/rpc/contract";
 import { redact } from "@gru/shared/redact";
 import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
+import { pooledPost } from "@gru/shared/webhooks/post";
 import { serveContract } from "@gru/shared/rpc/server";
 import { spearContract, spearService } from "@gru/spear/contract";
 import { apiBodyBytes, createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
 import { noteHappenings } from "./happenings.ts";
+import { hooksAreOn, hooksSchema } from "./hooks/config.ts";
+import { tellOfNodes } from "./hooks/nodes.ts";
+import { Sender } from "./hooks/sender.ts";
+import { Teller } from "./hooks/teller.ts";
 import { Operations } from "./operations.ts";
 import { sampleUntilDisposed } from "./rates.ts";
 import { MemoryStore } from "./store_memory.ts";
@@ -37,6 +42,7 @@ export const statSchema = z.strictObject({
   ),
   auditDays: z.int().min(1).max(365).default(30)
     .describe("days for which the audit log keeps who commanded what; at most 10 000 commands"),
+  hooks: hooksSchema,
   redisPassword: secret("GRU_REDIS_PASSWORD").describe("the password of Redis"),
   apiKey: secret("GRU_STAT_API_KEY").describe("what callers of the HTTP API must show"),
 }).superRefine(guarded(["apiKey"])).superRefine(({ redis, redisPassword }, context) => {
@@ -92,9 +98,11 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   );
 
   let instances: readonly Instance[] = [];
+  let isStale = true;
   stack.use(
     await registry.watch(spearService, (view) => {
       instances = view.instances;
+      isStale = view.stale;
     }),
   );
   const auditMs = config.auditDays * 86_400_000;
@@ -119,11 +127,31 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   const {
     gru_stat_reports_total: reports,
     gru_stat_commands_total: commands,
+    gru_stat_hooks_events_total: hookEvents,
   } = openMetrics(metrics, statMetrics, {
     gru_stat_users: () => operations.distinct.last?.users,
     gru_stat_groups: () => operations.distinct.last?.groups,
     gru_stat_store_connected: () => store.ready ? 1 : 0,
+    gru_stat_hooks_sender: () => sender?.isHolder ? 1 : 0,
+    gru_stat_hooks_lag_seconds: () => sender?.isHolder ? sender.lagMs / 1000 : undefined,
   });
+  const { hooks } = config;
+  const connections = 16;
+  const sender = hooksAreOn(hooks)
+    ? stack.use(
+      new Sender({
+        hooks,
+        outbox: store.outbox,
+        teller: new Teller(store.telling, { graceMs: hooks.graceMs }),
+        tellNodes: (token) =>
+          tellOfNodes(token, store.telling, registry, isStale ? undefined : instances),
+        post: stack.use(pooledPost({ connections })).post,
+        log,
+        onSent: (endpoint, events, isDelivered) =>
+          hookEvents.inc({ endpoint, result: isDelivered ? "delivered" : "failed" }, events),
+      }),
+    )
+    : undefined;
   const handlers = statHandlers(
     operations,
     (result) => reports.inc({ result }),
@@ -136,6 +164,7 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   let address = "";
   const api = createApi({
     ...{ operations, apiKey: config.apiKey, address: () => address, closing: closing.signal, log },
+    hooks,
     auditMs,
     onCommand: (command, result) => commands.inc({ command, result }),
   });

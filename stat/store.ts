@@ -3,6 +3,7 @@
  * `store_redis.ts` (shared by any number of stats); both pass `store_conformance.ts`.
  */
 import type { BanRecord } from "@gru/spear/contract";
+import type { Outbox } from "./hooks/outbox.ts";
 import type { Telling } from "./hooks/telling.ts";
 import type { Kick, Load, Report } from "./contract.ts";
 
@@ -136,6 +137,8 @@ export interface StatStore extends AsyncDisposable {
   readonly ready: boolean;
   /** Makes events of what changes here, where hooks are on. */
   readonly telling: Telling;
+  /** These events, on their way to business systems. */
+  readonly outbox: Outbox;
 
   /**
    * Call it again and again with all live nodes. The data count as complete when every live node has reported since the

@@ -2,6 +2,7 @@
 import { changesOf } from "./changes.ts";
 import type { BanRecord } from "@gru/spear/contract";
 import type { Kick, Load, Report } from "./contract.ts";
+import { MemoryOutbox } from "./hooks/outbox_memory.ts";
 import { MemoryTelling } from "./hooks/telling_memory.ts";
 import { firstNames } from "./names.ts";
 import { RpcError } from "@gru/shared/rpc/contract";
@@ -51,6 +52,7 @@ const claimMs = 60_000;
 export class MemoryStore implements StatStore {
   readonly ready = true;
   readonly telling = new MemoryTelling(() => this.#nodes.values(), () => this.#settled);
+  readonly outbox = new MemoryOutbox(this.telling.stream);
   readonly #nodes = new Map<string, NodeState>();
   readonly #uploads = new Map<string, Upload>();
   readonly #claims = new Map<string, { readonly session: string; readonly at: number }>();

@@ -28,6 +28,7 @@ import { RpcError } from "@gru/shared/rpc/contract";
 import type { BanRecord } from "@gru/spear/contract";
 import { changesOf } from "./changes.ts";
 import type { Kick, Report } from "./contract.ts";
+import { RedisOutbox } from "./hooks/outbox_redis.ts";
 import { RedisTelling } from "./hooks/telling_redis.ts";
 import { compareNames } from "./names.ts";
 import { lexRange, piecesOf, placeOf, recordOf, whom } from "./redis_args.ts";
@@ -80,6 +81,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<StatSt
 
 class RedisStore implements StatStore {
   readonly telling: RedisTelling;
+  readonly outbox: RedisOutbox;
   readonly #calls: RedisCalls;
   readonly #pieceSize: number;
   /** How long what a full report replaced is kept: no read takes longer from finding a place to the end. */
@@ -95,6 +97,7 @@ class RedisStore implements StatStore {
   constructor(calls: RedisCalls, pieceSize: number, timeoutMs: number) {
     this.#calls = calls;
     this.telling = new RedisTelling(calls);
+    this.outbox = new RedisOutbox(calls);
     this.#pieceSize = pieceSize;
     this.#replacedMs = 2 * timeoutMs;
     const { tag } = calls;

@@ -56,6 +56,12 @@ export class Sender implements AsyncDisposable {
     return this.#token !== undefined;
   }
 
+  /** Age of the oldest event that an endpoint does not have yet. */
+  get lagMs(): number {
+    const now = Date.now();
+    return Math.max(0, ...[...this.#deliveries.values()].map((one) => one.state(now).lagMs));
+  }
+
   async #turn(): Promise<number> {
     const { log } = this.#options;
     try {
