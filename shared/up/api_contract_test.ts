@@ -63,7 +63,12 @@ async function operationsOf(api: string): Promise<Operation[]> {
 
 const examples: Readonly<Record<string, string>> = {
   ...{ node: "spear1", groupId: "10", userId: "5", kind: "user", id: "5" },
-  connectionId: "spear1.5.x.1",
+  ...{ connectionId: "spear1.5.x.1", name: "crm" },
+};
+
+const queries: Readonly<Record<string, string>> = {
+  "/listen": "?group=10",
+  "/hooks/{name}/replay": "?from=1",
 };
 
 interface Call {
@@ -78,7 +83,7 @@ function call(api: string, { method, path, body }: Operation, given: Call = {}):
     /\{(\w+)\}/g,
     (_, name) => encodeURIComponent({ ...examples, ...given.path }[name] ?? ""),
   );
-  const query = given.query ?? (path === "/listen" ? "?group=10" : "");
+  const query = given.query ?? queries[path] ?? "";
   const minimal = path.endsWith("/messages") || path === "/broadcast" ? { content: "hi" } : {};
   return fetch(`${api}${filled}${query}`, {
     method,
@@ -136,7 +141,7 @@ Deno.test("every route of the OpenAPI document answers and refuses as the docume
 
       for (const { name, in: place, required, schema } of parameters) {
         if (place === "path") {
-          const bad = name === "connectionId" || name === "id" || name === "node"
+          const bad = name === "connectionId" || name === "id" || name === "name" || name === "node"
             ? "x".repeat(300)
             : "a b";
           const refused = await call(api, operation, { path: { [name]: bad } });
@@ -187,6 +192,11 @@ Deno.test("every route of the OpenAPI document answers and refuses as the docume
         await assertError(unknown, 404, /no live spear is called spear9/);
       }
       let given: Call = {};
+      if (path === "/hooks/{name}/replay") {
+        // This cluster has no endpoints.
+        const answer = await call(api, operation);
+        return await assertError(answer, 404, /there is no endpoint crm/);
+      }
       if (path === "/messages/{id}") {
         await assertError(await call(api, operation), 404, /no node remembers the message 5/);
         const publish = operations.find((one) => one.path === "/groups/{groupId}/messages");

@@ -77,7 +77,12 @@ export async function startUp(
   );
   const stat = stack.use(
     await startStat(
-      profile("stat", statSchema, ports.stat, { httpPort: ports.statHttp, redis: "memory:" }),
+      profile("stat", statSchema, ports.stat, {
+        httpPort: ports.statHttp,
+        redis: "memory:",
+        // For GET /events.
+        "hooks.enabled": "true",
+      }),
       { registry },
     ),
   );
