@@ -41,6 +41,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
     "replays",
     "receiver",
     "signature",
+    "breaker",
   ],
   "shared/rpc": ["client", "contract", "options", "server", "local", "proof"],
 };

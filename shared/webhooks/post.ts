@@ -18,7 +18,7 @@ import {
   signedHeaders,
 } from "./posting.ts";
 
-export { PostError, type PostOptions, type PostResult } from "./posting.ts";
+export { type Post, PostError, type PostOptions, type PostResult } from "./posting.ts";
 
 /**
  * Sends a POST with a JSON body and its signature, over a connection of its own. Follows no redirect: it is a result

@@ -4,7 +4,7 @@
  */
 import { pause } from "@gru/shared/pause";
 import { Breaker } from "@gru/shared/webhooks/breaker";
-import { type Post, PostError } from "@gru/shared/webhooks/posting";
+import { type Post, PostError } from "@gru/shared/webhooks/post";
 import { batchType, cloudEvent } from "./cloud_event.ts";
 import type { EndpointConfig } from "./config.ts";
 import { comparePositions, type HookEvent } from "./event.ts";

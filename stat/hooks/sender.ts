@@ -1,7 +1,7 @@
 /** The stat that holds the lease makes the events and sends them; the others wait to take over. */
 import type { Logger } from "@gru/shared/log";
 import { repeat } from "@gru/shared/repeat";
-import type { Post } from "@gru/shared/webhooks/posting";
+import type { Post } from "@gru/shared/webhooks/post";
 import { Delivery } from "./delivery.ts";
 import type { HooksConfig } from "./config.ts";
 import { comparePositions, eventKinds, type HookEvent } from "./event.ts";
