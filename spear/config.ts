@@ -124,7 +124,7 @@ export const spearSchema = z.strictObject({
   trailMessages: z.int().min(0).max(10_000_000).default(100_000).describe(
     "messages whose way through this node can be asked for later, about 100 bytes each; 0: none",
   ),
-  traceMessages: z.number().min(0).max(1).default(0).describe(
+  messageSpans: z.number().min(0).max(1).default(0).describe(
     "share of the messages whose way becomes spans of OpenTelemetry, with OTEL_DENO=true; 1: all; the same on all spears",
   ),
   canaryMs: z.int().min(0).max(3_600_000).default(5000).describe(

@@ -135,9 +135,9 @@ export async function startSpear(
   const [accepted, delivered] = [new Meter(), new Meter()];
   const counts = new SpearMetrics(node.clock.now, stack.use(new Refusals(log)));
   const trail = new Trail({ size: config.trailMessages, now: node.clock.now });
-  const tracing = config.traceMessages === 0
+  const tracing = config.messageSpans === 0
     ? undefined
-    : new MessageTracing(config.traceMessages, node.name);
+    : new MessageTracing(config.messageSpans, node.name);
   const hub = new Hub<Session>({
     fanOut: (frame, members) => {
       delivered.add(members.size);

@@ -71,8 +71,8 @@ serverTest({
         collector.environment(`${program}${id}`),
       );
     const [spear1, spear2] = await Promise.all([
-      add("spear", 1, { traceMessages: 1, drainMs: 0 }),
-      add("spear", 2, { traceMessages: 1, drainMs: 0 }),
+      add("spear", 1, { messageSpans: 1, drainMs: 0 }),
+      add("spear", 2, { messageSpans: 1, drainMs: 0 }),
       add("stat", 1, { httpPort }),
       add("idgen", 1),
     ]);

@@ -26,8 +26,8 @@ const endpoint = z.strictObject({
 export type EndpointConfig = z.output<typeof endpoint>;
 
 export const hooksSchema = z.strictObject({
-  enabled: z.boolean().optional().describe(
-    "events are made; default: when there are endpoints. true without endpoints: for GET /events",
+  enabled: z.boolean().default(false).describe(
+    "events are made also without endpoints, for GET /events",
   ),
   graceMs: z.int().min(0).max(3_600_000).default(10_000).describe(
     "milliseconds that a user or member must be away before that is an event",
@@ -65,5 +65,5 @@ export const hooksSchema = z.strictObject({
 export type HooksConfig = z.output<typeof hooksSchema>;
 
 export function hooksAreOn({ enabled, endpoints }: HooksConfig): boolean {
-  return enabled ?? endpoints.length > 0;
+  return enabled || endpoints.length > 0;
 }
