@@ -221,11 +221,12 @@ export async function startSpear(
         : kicksFollower.require(userId, issuedAt),
   };
   const decisions = openDecisions(config, node, stack, async (target) => {
-    const [id, { head }] = await Promise.all([
+    const [id, [position = { epoch: "", seq: 0 }]] = await Promise.all([
       ids.next(),
-      broker.history(target, { epoch: "", seq: 0 }, 1),
+      // As one who knows nothing: a target that nobody has used yet begins here.
+      broker.positions([{ target, epoch: "", seq: 0 }]),
     ]);
-    return { id, ...head };
+    return { id, ...position };
   });
   const scheduler = stack.use(
     new WriteScheduler({
