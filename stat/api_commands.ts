@@ -22,6 +22,20 @@ const routes = {
     request: { params: inUser, headers: shape.idempotencyHeader, body: body(shape.outgoing) },
     responses: answers(shape.position, "Accepted: it will reach all connections of the user"),
   }, "spears"),
+  toMany: guarded({
+    ...{ method: "post", path: "/messages", tags: ["Cluster"] },
+    summary: "Publish to many groups and users",
+    description:
+      "Each target has a result of its own. A repetition with the same idempotency-key sends only what was not sent.",
+    request: { headers: shape.idempotencyHeader, body: body(shape.outgoingToMany) },
+    responses: answers(shape.resultsOfMany, "One for each target"),
+  }),
+  presenceOfMany: guarded({
+    ...{ method: "post", path: "/presence", tags: ["Users"] },
+    summary: "Which of many users are online, and where",
+    request: { body: body(shape.presenceRequest) },
+    responses: answers(shape.presenceOfMany, "In the order of the request"),
+  }, "state"),
   broadcast: guarded({
     ...{
       method: "post",
@@ -126,6 +140,16 @@ export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
     const target = { kind: "user", id: c.req.valid("param").userId } as const;
     const key = c.req.valid("header")["idempotency-key"];
     return c.json(await operations.publish(target, c.req.valid("json"), key), 200);
+  });
+  app.openapi(routes.toMany, async (c) => {
+    const key = c.req.valid("header")["idempotency-key"];
+    const { groupIds, userIds, ...message } = c.req.valid("json");
+    const targets = { groupIds, userIds };
+    return c.json({ results: await operations.publishToMany(targets, message, key) }, 200);
+  });
+  app.openapi(routes.presenceOfMany, async (c) => {
+    const { userIds } = c.req.valid("json");
+    return c.json({ users: await operations.presenceOfMany(userIds) }, 200);
   });
   app.openapi(
     routes.broadcast,

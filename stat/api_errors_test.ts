@@ -83,7 +83,12 @@ type Change = {
 function requestOf(method: string, path: string, { requestBody }: Documented, change: Change) {
   const names = { ...good, ...change.names };
   const filled = path.replaceAll(/\{(\w+)\}/g, (_, name) => encodeURIComponent(names[name] ?? ""));
-  const content = path.endsWith("/messages") || path === "/broadcast" ? '{"content":"hi"}' : "{}";
+  const many: Readonly<Record<string, string>> = {
+    "/messages": '{"content":"hi","groupIds":["10"]}',
+    "/presence": '{"userIds":["5"]}',
+  };
+  const content = many[path] ??
+    (path.endsWith("/messages") || path === "/broadcast" ? '{"content":"hi"}' : "{}");
   const text = change.body ??
     (path.endsWith("/kick") && !path.startsWith("/connections") ? '{"banMs":1000}' : content);
   const headers = {

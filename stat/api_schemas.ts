@@ -199,6 +199,38 @@ export const idempotencyHeader = z.object({
 export const position = z.object({ id: z.string(), epoch: z.string(), seq: count })
   .openapi("Position");
 
+const targetsAtMost = 1000;
+const ids = <T extends z.ZodType>(id: T) => z.array(id).max(targetsAtMost).default([]);
+
+export const outgoingToMany = outgoing.extend({ groupIds: ids(groupId), userIds: ids(userId) })
+  .refine(({ groupIds, userIds }) => {
+    const { length } = [...groupIds, ...userIds];
+    return length >= 1 && length <= targetsAtMost;
+  }, {
+    path: ["groupIds"],
+    error: `expected 1 to ${targetsAtMost} targets in groupIds and userIds together`,
+  }).openapi("OutgoingToMany");
+
+export const resultsOfMany = z.object({
+  results: z.array(
+    position.partial().extend({
+      groupId: z.string().optional(),
+      userId: z.string().optional(),
+      error: z.object({ code: z.string(), message: z.string() }).optional(),
+    }),
+  ).openapi({
+    description: "Groups first, in the order of the request; with error: not sent, or unknown",
+  }),
+}).openapi("ResultsOfMany");
+
+export const presenceRequest = z.strictObject({ userIds: z.array(userId).min(1).max(1000) })
+  .openapi("PresenceRequest");
+export const presenceOfMany = z.object({
+  users: z.array(
+    z.object({ userId: z.string(), online: z.boolean(), nodes: z.array(z.string()) }),
+  ).openapi({ description: "In the order of the request, as last reported" }),
+}).openapi("PresenceOfMany");
+
 const reason = z.string().max(256).default("").openapi({ description: "Sent to the client" });
 const banMs = z.int().min(1).max(10 * 365 * 86_400_000).optional()
   .openapi({ description: "How long the user is kept out. Missing: no ban" });

@@ -34,6 +34,8 @@ export function auditCommands(options: AuditOptions): MiddlewareHandler {
     if (!isCommand(c.req.method) || route.includes("*") || c.res.status === 405) return;
     const command = `${c.req.method} ${route}`;
     const result = c.res.ok ? "ok" : `${c.res.status}`;
+    // It only reads.
+    if (route === "/presence") return;
     options.onCommand?.(command, result);
     if (route.endsWith("/messages") && operator === undefined) return;
     await note(options, {

@@ -4,6 +4,7 @@ import type { RpcClient } from "@gru/shared/rpc/client";
 import { type Client, RpcError } from "@gru/shared/rpc/contract";
 import { type Ban, clientAddress, type SpearContract } from "@gru/spear/contract";
 import type { TargetOfCommand } from "@gru/spear/contract";
+import { redact } from "@gru/shared/redact";
 import { Distinct } from "./distinct.ts";
 import type { LiveNodes, NodeCounts, StatStore } from "./store.ts";
 
@@ -21,6 +22,9 @@ export interface Failure {
   readonly code: string;
   readonly message: string;
 }
+
+/** Of a request with many targets, so many are asked for at a time. */
+const atOnce = 50;
 
 /** A command that reached only some of its nodes is not undone; the failed nodes are reported. */
 export interface Touched {
@@ -134,6 +138,38 @@ export class Operations {
         cause: error,
       });
     }
+  }
+
+  /** Each target has its own result. */
+  async publishToMany(
+    { groupIds, userIds }: {
+      readonly groupIds: readonly string[];
+      readonly userIds: readonly string[];
+    },
+    message: { readonly content: string; readonly fromId: string },
+    idempotencyKey: string | undefined,
+  ) {
+    const targets: TargetOfCommand[] = [
+      ...groupIds.map((id) => ({ kind: "group", id }) as const),
+      ...userIds.map((id) => ({ kind: "user", id }) as const),
+    ];
+    return await inParallel(targets, atOnce, async (target) => {
+      const whom = target.kind === "group" ? { groupId: target.id } : { userId: target.id };
+      try {
+        return { ...whom, ...await this.publish(target, message, idempotencyKey) };
+      } catch (error) {
+        if (!(error instanceof RpcError)) throw error;
+        return { ...whom, error: { code: error.code, message: redact(error.message) } };
+      }
+    });
+  }
+
+  async presenceOfMany(userIds: readonly string[]) {
+    const { live } = this;
+    return await inParallel(userIds, atOnce, async (userId) => {
+      const nodes = await this.store.nodesOfUser(userId, live);
+      return { userId, online: nodes.length > 0, nodes };
+    });
   }
 
   async broadcast(message: { readonly content: string; readonly fromId: string }) {
@@ -299,4 +335,19 @@ export function flat(counts: NodeCounts | undefined) {
 
 export function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, one) => total + one, 0);
+}
+
+/** The results in the order of the items. */
+async function inParallel<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const entries = items.entries();
+  const worker = async () => {
+    for (const [i, item] of entries) results[i] = await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  return results;
 }

@@ -258,6 +258,36 @@ Deno.test("a drain is undone: those that have not left stay, and the node gets c
   await Promise.all([ann.closed, bob.closed, eve.closed]);
 });
 
+Deno.test("a message to many has a result for each target, and a repetition with the same key sends nothing twice", async () => {
+  await using gru = await start();
+  const [ann, bob] = [await gru.enter(1, 1, [10]), await gru.enter(2, 2, [11])];
+  const send = async () =>
+    await (await fetch(`${gru.api}/messages`, {
+      method: "POST",
+      headers: { "content-type": "application/json", "idempotency-key": "order-7" },
+      body: JSON.stringify({ content: "sale", groupIds: ["10", "11"], userIds: ["2"] }),
+    })).json();
+  const first = await send();
+  assert.deepEqual(
+    first.results.map(({ groupId, userId, seq }: Json) => [groupId ?? null, userId ?? null, seq]),
+    [["10", null, 1], ["11", null, 1], [null, "2", 1]],
+  );
+  assert.deepEqual(await send(), first);
+  assert.equal((await ann.next("msg")).content, "sale");
+  const got = [(await bob.next("msg")).target, (await bob.next("msg")).target];
+  assert.deepEqual(got.map(({ id }) => id).sort(), [11, 2].sort());
+  assert.deepEqual([ann.pending("msg").length, bob.pending("msg").length], [0, 0]);
+
+  await waitFor(async () => {
+    const { users } = await gru.post("/presence", { userIds: ["1", "99", "2"] });
+    return JSON.stringify(users) === JSON.stringify([
+      { userId: "1", online: true, nodes: ["spear1"] },
+      { userId: "99", online: false, nodes: [] },
+      { userId: "2", online: true, nodes: ["spear2"] },
+    ]);
+  });
+});
+
 Deno.test("listen gives messages of groups and users as they flow, samples a flood, and counts as nobody", async () => {
   await using gru = await start();
   const [ann] = [await gru.enter(1, 1, [10]), await gru.enter(2, 2, [10])];
