@@ -262,6 +262,32 @@ export const spearContract = defineContract(spearService, {
     }),
     idempotent: true,
   },
+  /**
+   * Of each target's log the messages behind a position, ascending, up to 64 KB of them; any node reads the same.
+   */
+  readLogs: {
+    input: z.strictObject({
+      positions: z.array(z.strictObject({
+        target: targetSchema,
+        /** "": from the beginning. */
+        epoch: z.string(),
+        seq: z.number(),
+      })).min(1).max(100),
+    }),
+    output: z.object({
+      logs: z.array(z.object({
+        /** Up to where was read. */
+        epoch: z.string(),
+        seq: z.number(),
+        /** Nothing between the positions is missing. */
+        complete: z.boolean(),
+        /** There are messages behind that. */
+        more: z.boolean(),
+        messages: z.array(messageSchema),
+      })),
+    }),
+    idempotent: true,
+  },
   /** What this node hears of the small messages that each node sends to all nodes; itself included. */
   canary: {
     input: z.strictObject({}),

@@ -22,7 +22,7 @@ import type { MemoryBus } from "./broker/memory.ts";
 import { openBroker } from "./open_broker.ts";
 import { Rebalance } from "./session/rebalance.ts";
 import { RedisUsedTokens } from "./redis/used_tokens.ts";
-import { spearCommands } from "./session/commands.ts";
+import { fromTarget, spearCommands } from "./session/commands.ts";
 import { monitorPortOf, type SpearConfig } from "./config.ts";
 import { SpearMetrics } from "./metrics.ts";
 import { Refusals } from "./refusals.ts";
@@ -58,6 +58,7 @@ import { needRedis, needService } from "./needs.ts";
 import { openSubmit } from "./session/submit.ts";
 import { MemoryUsedTokens } from "./session/used_tokens.ts";
 import { MessageTracing } from "./tracing.ts";
+import { ActiveTargets } from "./presence/active_targets.ts";
 import { groupTarget, userTarget } from "./wire.ts";
 import { Decisions, type DecisionsOptions } from "./session/decisions.ts";
 import { Work } from "./session/work.ts";
@@ -163,9 +164,23 @@ export async function startSpear(
   const broker = await openBroker(config, brokerOptions, hub, stack);
   hub.connect(broker);
   if ("proveWritable" in broker) stack.use(needRedis(readiness, broker));
+  const active = stat === undefined ? undefined : stack.use(
+    new ActiveTargets({
+      note: async (targets, signal) => {
+        const noted = targets.map(({ target, position }) => ({
+          target: fromTarget(target),
+          ...{ epoch: position.epoch, seq: position.seq },
+        }));
+        return (await stat.any.active({ targets: noted }, { signal })).wanted;
+      },
+      position: async (target) => (await broker.history(target, { epoch: "", seq: 0 }, 1)).head,
+      log,
+    }),
+  );
   const submit = counts.counting(openSubmit({
     ids,
     broker,
+    before: active && ((target) => active.before(target)),
     now: node.clock.now,
     historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
     onAccepted: ({ id, epoch, seq }, target, fromId, times) => {

@@ -1,7 +1,13 @@
 /** The contract of stat: which users are online on which nodes. */
 import { z } from "zod";
 import { defineContract } from "@gru/shared/rpc/contract";
-import { banRecordSchema, banSchema, groupIdSchema, userIdSchema } from "@gru/spear/contract";
+import {
+  banRecordSchema,
+  banSchema,
+  groupIdSchema,
+  targetSchema,
+  userIdSchema,
+} from "@gru/spear/contract";
 
 /**
  * The name of a node, session, group or user, as a spear reports it. Not limited to valid ids: a spear of another
@@ -151,6 +157,22 @@ export const statContract = defineContract("stat", {
   restoreKicks: {
     input: z.strictObject({ kicks: z.array(kick).max(restoredAtOnce) }),
     output: z.object({}),
+    idempotent: true,
+  },
+  /**
+   * A spear is about to publish to these targets, whose logs are at these positions. Without targets: only asks whether
+   * a hook wants messages.
+   */
+  active: {
+    input: z.strictObject({
+      targets: z.array(z.strictObject({
+        target: targetSchema,
+        epoch: z.string(),
+        seq: z.number(),
+      })).max(1000),
+    }),
+    /** False: no hook wants messages, and nothing was noted. */
+    output: z.object({ wanted: z.boolean() }),
     idempotent: true,
   },
   getServiceVersion: {

@@ -16,6 +16,9 @@ import banScript from "./lua/ban.lua" with { type: "text" };
 import bansScript from "./lua/bans.lua" with { type: "text" };
 import claimScript from "./lua/claim.lua" with { type: "text" };
 import countsScript from "./lua/counts.lua" with { type: "text" };
+import activeScript from "./lua/active.lua" with { type: "text" };
+import tellMessagesScript from "./lua/tell_messages.lua" with { type: "text" };
+import unreadScript from "./lua/unread.lua" with { type: "text" };
 import fenceScript from "./lua/fence.lua" with { type: "text" };
 import hookLeaseScript from "./lua/hook_lease.lua" with { type: "text" };
 import hookReadScript from "./lua/hook_read.lua" with { type: "text" };
@@ -53,6 +56,7 @@ const hooked = eraScript + hooksScript;
 const fenced = hooked + fenceScript;
 const reading = eraScript + reportedScript + presenceScript;
 export const scriptTexts = {
+  active: hooked + activeScript,
   audit: eraScript + auditScript,
   audits: eraScript + auditsScript,
   ban: hooked + banScript,
@@ -83,7 +87,9 @@ export const scriptTexts = {
   settle: eraScript + reportedScript + settleScript,
   sweep: hooked + sweepScript,
   tell: fenced + tellScript,
+  tellMessages: fenced + tellMessagesScript,
   tellNodes: fenced + tellNodesScript,
+  unread: fenced + unreadScript,
   usersOfGroup: reading + usersOfGroupScript,
 };
 export type Script = keyof typeof scriptTexts;

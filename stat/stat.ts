@@ -233,6 +233,7 @@ export function statHandlers(
       await store.restoreKicks(kicks);
       return {};
     },
+    active: async ({ targets }) => ({ wanted: await store.telling.active(targets) }),
     getServiceVersion: () => ({ version }),
   };
 }

@@ -155,6 +155,21 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
       return { ...head, messages, more };
     },
 
+    readLogs: async ({ positions }) => {
+      const pages = await settle(() =>
+        Promise.all(
+          positions.map(({ target, ...after }) => broker.history(toTarget(target), after)),
+        )
+      );
+      const logs = pages.map(({ head, next, entries, complete }) => ({
+        ...(next ?? head),
+        complete,
+        more: next !== undefined,
+        messages: entries.map(({ body, ...position }) => ({ ...JSON.parse(body), ...position })),
+      }));
+      return { logs };
+    },
+
     canary: () => options.canary(),
 
     trail: ({ id, position }) => {
@@ -213,7 +228,7 @@ function toTarget({ kind, id }: TargetOfCommand): Target {
   return kind === "group" ? groupTarget(id) : userTarget(id);
 }
 
-function fromTarget(target: Target): TargetOfCommand {
+export function fromTarget(target: Target): TargetOfCommand {
   return { kind: target.startsWith("g:") ? "group" : "user", id: target.slice(2) };
 }
 

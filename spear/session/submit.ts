@@ -28,6 +28,8 @@ export interface SubmitOptions {
   readonly historyMs: number;
   /** Unix milliseconds that clients see. */
   readonly now: () => number;
+  /** What a publication to the target waits for. */
+  readonly before?: ((target: Target) => Promise<void> | undefined) | undefined;
   /** Not for a repetition. `times`: milliseconds of `performance.now()`. */
   readonly onAccepted: (
     accepted: Accepted,
@@ -41,13 +43,17 @@ export function targetOf({ type, targetId }: Pick<Submission, "type" | "targetId
   return type === 1 ? groupTarget(targetId) : userTarget(targetId);
 }
 
-export function openSubmit({ ids, broker, historyMs, now, onAccepted }: SubmitOptions): Submit {
+export function openSubmit(
+  { ids, broker, historyMs, now, before, onAccepted }: SubmitOptions,
+): Submit {
   return async ({ fromId, type, targetId, content, idempotencyKey }) => {
     const askedAt = performance.now();
     const id = await nextId(ids);
     const idAt = performance.now();
-    const createTime = now();
     const target = targetOf({ type, targetId });
+    const waiting = before?.(target);
+    if (waiting !== undefined) await waiting;
+    const createTime = now();
     const accepted = await broker.publish({
       target,
       id,

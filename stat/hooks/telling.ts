@@ -8,13 +8,16 @@
  *
  * Only the stat that holds the lease calls it, with the token of its lease.
  */
-import type { HookEvent } from "./event.ts";
+import type { TargetOfCommand } from "@gru/spear/contract";
+import type { EventData, HookEvent } from "./event.ts";
 
 export interface TellOptions {
   /** How long a user or member must be away before that is told, milliseconds. */
   readonly graceMs: number;
   /** Names that one call looks at, at most. Default 500. */
   readonly most?: number;
+  /** A hook wants events of messages. Default false. */
+  readonly messages?: boolean;
   /** Who calls: another one for each life of a program. */
   readonly caller: string;
 }
@@ -47,6 +50,24 @@ export interface GoneNode {
   readonly startedAt: number;
 }
 
+/** Where a target is, or how far its log was read. */
+export interface TargetPosition {
+  readonly target: TargetOfCommand;
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+/** What was read behind a position of a target's log. */
+export interface ReadLog {
+  readonly from: TargetPosition;
+  readonly to: Pick<TargetPosition, "epoch" | "seq">;
+  /** Some in between are lost. */
+  readonly lost: boolean;
+  /** There are more behind `to`. */
+  readonly more: boolean;
+  readonly messages: readonly EventData<"message.accepted">[];
+}
+
 /** Every method rejects with an `RpcError` of code `unavailable`; it can be called again then. */
 export interface Telling {
   /** Settles a bounded number of marks, and keeps hooks switched on for {@linkcode onForMs} more. */
@@ -75,7 +96,28 @@ export interface Telling {
     live: ReadonlyMap<string, number>,
     ends: ReadonlyMap<string, "left" | "died">,
   ): Promise<readonly GoneNode[]>;
+
+  /**
+   * A spear calls it, before it publishes to these targets: their logs are read from these positions on, or from where
+   * they were read to, until {@linkcode activeMs} after the last call. Needs no lease.
+   * @returns false: no hook wants messages
+   */
+  active(targets: readonly TargetPosition[]): Promise<boolean>;
+
+  /** The targets whose logs should be read now, with the positions from which on. */
+  unread(token: string, most: number): Promise<readonly TargetPosition[]>;
+
+  /**
+   * Adds `message.accepted` for each message, and `message.unattended` if nobody is in the target now. Does nothing if
+   * the log was read from that position before.
+   */
+  tellMessages(token: string, read: ReadLog): Promise<void>;
 }
+
+/** For so long after the last publication was noted a target's log is read. */
+export const activeMs = 60_000;
+/** A log is read so often. */
+export const readEveryMs = 500;
 
 /** Hooks count as switched off, and what they keep is removed, when nobody has told anything for so long. */
 export const onForMs = 86_400_000;

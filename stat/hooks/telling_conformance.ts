@@ -191,6 +191,50 @@ export const tellingCases: readonly TellingCase[] = [
     },
   },
   {
+    name: "each message is told once, in order, and as unattended if nobody is in its target",
+    run: async (open) => {
+      await using test = await open();
+      const { store, other, teller } = await holding(test, 0);
+      const target = { kind: "group", id: "10" } as const;
+      const from = { target, epoch: "e", seq: 4 };
+      assert.equal(await other.telling.active([from]), false, "nobody wants messages");
+      assert.deepEqual(await store.telling.unread("1", 10), []);
+      await store.telling.tell("1", { graceMs: 0, caller: "a", messages: true });
+      assert.equal(await other.telling.active([from]), true);
+      assert.equal(await other.telling.active([{ ...from, seq: 5 }]), true);
+      assert.deepEqual(await store.telling.unread("1", 10), [from], "from the first one on");
+      assert.deepEqual(await store.telling.unread("0", 10), []);
+      const message = (seq: number) => (
+        { id: `${seq}`, groupId: "10", senderId: "5", seq, epoch: "e", content: "ü" }
+      );
+      const to = { epoch: "e", seq: 6 };
+      const read = { from, to, lost: false, more: true, messages: [message(5), message(6)] };
+      await store.telling.tellMessages("0", read);
+      await store.telling.tellMessages("1", read);
+      await other.telling.tellMessages("1", read);
+      const [next, ...none] = await store.telling.unread("1", 10);
+      assert.deepEqual([next, none], [{ target, ...to }, []]);
+      await store.apply(reportOf("spear1", 1, { joined: ["5"] }), ttlMs);
+      const last = { from: { target, ...to }, to: { epoch: "f", seq: 1 }, more: false };
+      await other.telling.tellMessages("1", {
+        ...last,
+        ...{ lost: true, messages: [{ ...message(1), epoch: "f" }] },
+      });
+      assert.deepEqual(await store.telling.unread("1", 10), [], "not again at once");
+      const events = (await test.events()).slice(1);
+      assert.ok(events.every(({ subject }) => subject === "group:10"));
+      const told = events.map(({ kind, data }) => [kind, "seq" in data ? data.seq : undefined]);
+      assert.deepEqual(told, [
+        ...[["message.accepted", 5], ["message.unattended", 5]],
+        ...[["message.accepted", 6], ["message.unattended", 6]],
+        ["hooks.gap", undefined],
+        ["message.accepted", 1],
+      ]);
+      assert.deepEqual(events[0]?.data, message(5));
+      assert.ok((await teller.step("1")).holds);
+    },
+  },
+  {
     name: "after any history a receiver of the events alone knows the truth",
     run: (open) => checkTelling(open),
   },

@@ -1,7 +1,16 @@
 /** Events made in the store of one process, which is lost as a whole or not at all. */
 import type { HookEvent } from "./event.ts";
 import { MemoryStream } from "./stream_memory.ts";
-import type { GoneNode, Telling, TellOptions, Told } from "./telling.ts";
+import {
+  activeMs,
+  type GoneNode,
+  readEveryMs,
+  type ReadLog,
+  type TargetPosition,
+  type Telling,
+  type TellOptions,
+  type Told,
+} from "./telling.ts";
 
 /** Who is on a node. */
 export interface Present {
@@ -17,6 +26,14 @@ interface Mark {
   readonly dueAt: number;
 }
 
+/** A target that messages are published to. */
+interface Log {
+  read: TargetPosition;
+  /** On the clock of `performance.now()`. */
+  activeAt: number;
+  dueAt: number;
+}
+
 interface Book {
   readonly users: Set<string>;
   readonly groups: Map<string, Set<string>>;
@@ -30,6 +47,8 @@ export class MemoryTelling implements Telling {
   #book: Book | undefined;
   #graceMs = 0;
   #caller = "";
+  #wantsMessages = false;
+  readonly #logs = new Map<string, Log>();
   readonly #marks = new Map<string, Mark>();
   readonly #nodes = new Map<string, number>();
 
@@ -65,13 +84,16 @@ export class MemoryTelling implements Telling {
     for (const [groupId, members] of groups) this.mark(joins, groupId, members);
   }
 
-  async tell(token: string, { graceMs, caller, most = 500 }: TellOptions): Promise<Told> {
+  async tell(
+    token: string,
+    { graceMs, caller, messages = false, most = 500 }: TellOptions,
+  ): Promise<Told> {
     if (token !== this.stream.holder) return { state: "fenced" };
     if (!this.#settled()) return { state: "waiting" };
     const { last } = this.stream;
     if (this.#book === undefined) return { state: "doubt", caller: "", last };
     const before = caller === this.#caller ? undefined : last;
-    [this.#graceMs, this.#caller] = [graceMs, caller];
+    [this.#graceMs, this.#caller, this.#wantsMessages] = [graceMs, caller, messages];
     const now = performance.now();
     const due = [...this.#marks].filter(([, { dueAt }]) => dueAt <= now)
       .sort(([, a], [, b]) => a.dueAt - b.dueAt).slice(0, most);
@@ -126,6 +148,44 @@ export class MemoryTelling implements Telling {
     return unknown;
   }
 
+  async active(targets: readonly TargetPosition[]): Promise<boolean> {
+    if (!this.isOn || !this.#wantsMessages) return false;
+    const now = performance.now();
+    for (const read of targets) {
+      const name = nameOf(read.target);
+      const log = this.#logs.getOrInsertComputed(name, () => ({ read, activeAt: now, dueAt: now }));
+      log.activeAt = now;
+    }
+    return true;
+  }
+
+  async unread(token: string, most: number): Promise<readonly TargetPosition[]> {
+    if (token !== this.stream.holder) return [];
+    const now = performance.now();
+    return [...this.#logs.values()].filter(({ dueAt }) => dueAt <= now)
+      .map(({ read }) => read).slice(0, most);
+  }
+
+  async tellMessages(token: string, { from, to, lost, more, messages }: ReadLog): Promise<void> {
+    const { target } = from;
+    const subject = nameOf(target);
+    const log = this.#logs.get(subject);
+    if (token !== this.stream.holder || log === undefined || !this.#settled()) return;
+    if (log.read.epoch !== from.epoch || log.read.seq !== from.seq) return;
+    if (lost) this.stream.add("hooks.gap", subject, { reason: "lost", reset: false });
+    const isAttended = [...this.#present()].some(({ users, groups }) =>
+      target.kind === "user" ? users.has(target.id) : groups.has(target.id)
+    );
+    for (const message of messages) {
+      this.stream.add("message.accepted", subject, message);
+      if (!isAttended) this.stream.add("message.unattended", subject, message);
+    }
+    const now = performance.now();
+    log.read = { target, ...to };
+    log.dueAt = more ? now : now + readEveryMs;
+    if (!more && messages.length === 0 && now - log.activeAt > activeMs) this.#logs.delete(subject);
+  }
+
   #added(): number {
     return this.stream.events.length;
   }
@@ -163,4 +223,8 @@ export class MemoryTelling implements Telling {
     groups.delete(groupId);
     this.stream.add("group.vacated", subject, { groupId });
   }
+}
+
+function nameOf({ kind, id }: TargetPosition["target"]): string {
+  return `${kind}:${id}`;
 }

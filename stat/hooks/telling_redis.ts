@@ -1,7 +1,17 @@
 /** Events made in Redis, see `lua/hooks.lua`, `lua/tell.lua`, `lua/resume.lua` and `lua/tell_nodes.lua`. */
 import type { RedisCalls } from "../redis_calls.ts";
 import type { HookEvent } from "./event.ts";
-import { type GoneNode, onForMs, type Telling, type TellOptions, type Told } from "./telling.ts";
+import {
+  activeMs,
+  type GoneNode,
+  onForMs,
+  readEveryMs,
+  type ReadLog,
+  type TargetPosition,
+  type Telling,
+  type TellOptions,
+  type Told,
+} from "./telling.ts";
 
 type Answer = [state: string, ...others: (string | number)[]];
 
@@ -19,9 +29,14 @@ export class RedisTelling implements Telling {
     this.#garbage = `gru_stat_garbage${calls.tag}`;
   }
 
-  async tell(token: string, { graceMs, caller, most = 500 }: TellOptions): Promise<Told> {
+  async tell(
+    token: string,
+    { graceMs, caller, messages = false, most = 500 }: TellOptions,
+  ): Promise<Told> {
     const [state, first, second, third, before] = await this.#calls.call<Answer>(
-      ...["make events", "tell", [this.#nodes], [token, graceMs, onForMs, most, caller]] as const,
+      ...["make events", "tell", [this.#nodes], [
+        ...[token, graceMs, onForMs, most, caller, messages ? 1 : 0],
+      ]] as const,
     );
     if (state === "fenced" || state === "waiting") return { state };
     if (state === "doubt") return { state, caller: String(first), last: String(second) };
@@ -72,9 +87,43 @@ export class RedisTelling implements Telling {
       .map(([name, startedAt]) => ({ name, startedAt }));
   }
 
+  async active(targets: readonly TargetPosition[]): Promise<boolean> {
+    const args = targets.flatMap((one) => [nameOf(one.target), positionText(one)]);
+    return await this.#calls.call("note active targets", "active", [], args) === 1;
+  }
+
+  async unread(token: string, most: number): Promise<readonly TargetPosition[]> {
+    const [, ...found] = await this.#calls.call<string[]>(
+      ...["find unread messages", "unread", [], [token, most]] as const,
+    );
+    return found.flatMap((name, i) => {
+      if (i % 2 === 1) return [];
+      const [kind = "", ...id] = name.split(":");
+      const [epoch = "", seq] = (found[i + 1] ?? "").split(" ");
+      const target = { kind: kind as "user" | "group", id: id.join(":") };
+      return [{ target, epoch, seq: Number(seq) }];
+    });
+  }
+
+  async tellMessages(token: string, { from, to, lost, more, messages }: ReadLog): Promise<void> {
+    await this.#calls.call("make events of messages", "tellMessages", [this.#nodes], [
+      ...[token, nameOf(from.target), positionText(from), positionText(to)],
+      ...[lost ? 1 : 0, more ? 1 : 0, readEveryMs, activeMs],
+      ...messages.map((message) => JSON.stringify(message)),
+    ]);
+  }
+
   async #resume(args: (string | number)[]): Promise<boolean> {
     const keys = [this.#nodes, this.#garbage];
     const [state] = await this.#calls.call<Answer>("go on with events", "resume", keys, args);
     return state !== "fenced";
   }
+}
+
+function nameOf({ kind, id }: TargetPosition["target"]): string {
+  return `${kind}:${id}`;
+}
+
+function positionText({ epoch, seq }: Pick<TargetPosition, "epoch" | "seq">): string {
+  return `${epoch} ${seq}`;
 }

@@ -4,11 +4,12 @@
 -- the mark in its own step, and only tell.lua removes it: so a difference without a mark cannot be.
 -- Keys, each ending in the tag that all keys have:
 --   gru_stat_hooks  hash: book, graceMs, until (when hooks count as switched off), run (the server that the book is known to be of),
---                   caller (who told last), nodes (JSON: name of a program that was told as live -> when it was started)
+--                   caller (who told last), messages (1: they are wanted), nodes (JSON: name of a program that was told as live -> when it was started)
 --   gru_stat_marks  sorted set: whom, see marked() -> when it may be told
 --   gru_stat_walks  hash: place whose names may not be marked yet -> how far it was looked through
 --   gru_stat_events  stream: k kind, s subject, t Unix milliseconds, d data as JSON
 --   gru_stat_events_held  list: events that wait until it is known whether the stream lacks some before them
+--   gru_stat_unread, gru_stat_active, gru_stat_read: see active.lua
 -- Needs no key of its own where hooks are off, but reads one.
 local tag = string.sub(era, 13)
 local hooks_key, marks, walks = 'gru_stat_hooks' .. tag, 'gru_stat_marks' .. tag, 'gru_stat_walks' .. tag

@@ -36,6 +36,8 @@ for i = 4, #ARGV, 5 do
       redis.call('ZREM', groups, group)
     end
     redis.call('ZADD', marks, 'LT', now, marked(group, user))
+  elseif kind == 'message.accepted' then
+    redis.call('HSET', 'gru_stat_read' .. tag, data.groupId and 'group:' .. group or 'user:' .. user, data.epoch .. ' ' .. string.format('%.0f', data.seq))
   elseif data.node then
     nodes[data.node] = kind == 'node.joined' and 0 or nil
   end

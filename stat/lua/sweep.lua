@@ -17,6 +17,7 @@ if hooks[1] and not book then
   -- Hooks have not been on for long: nothing of them is read any more.
   redis.call('ZADD', KEYS[2], 0, hooks[1])
   redis.call('UNLINK', hooks_key, marks, walks, held, events)
+  redis.call('UNLINK', 'gru_stat_unread' .. tag, 'gru_stat_active' .. tag, 'gru_stat_read' .. tag)
 end
 
 local place = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1)[1]

@@ -2,7 +2,7 @@
 -- The truth is what the nodes in the books have, also those past their time to live: only what passes through the books is marked.
 -- KEYS  1 nodes (sorted set: node -> when it expires)
 -- ARGV  1 grace, ms  2 time after which hooks are off without a further call, ms  3 names to look at, at most
---       4 who calls: another value for each life of a program
+--       4 who calls: another value for each life of a program  5 a hook wants messages: 1 or 0
 -- Returns { "waiting" } while data may be missing; { "doubt", who called last or "" when there is no book, last position of the
 -- stream } when resume.lua is needed; or { "told", events added, 1 when there is more to do now, ms until the next mark is due or
 -- -1, the last position of the stream before this call, when somebody else called before, else "" }
@@ -17,7 +17,8 @@ if not settled then return { 'waiting' } end
 local caller = redis.call('HGET', hooks_key, 'caller')
 if not book or hooks[4] ~= run then return { 'doubt', book and caller or '', last_position() } end
 local before = caller ~= ARGV[4] and last_position() or ''
-redis.call('HSET', hooks_key, 'graceMs', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]), 'caller', ARGV[4])
+redis.call('HSET', hooks_key, 'graceMs', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]), 'caller', ARGV[4],
+  'messages', ARGV[5])
 local most = tonumber(ARGV[3])
 
 -- Looks through a new place first: no leave may be told before a join that happened earlier.
