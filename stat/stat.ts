@@ -21,7 +21,8 @@ import { spearContract, spearService } from "@gru/spear/contract";
 import { apiBodyBytes, createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
 import { noteHappenings } from "./happenings.ts";
-import { hooksAreOn, hooksSchema } from "./hooks/config.ts";
+import { hooksAreOn, hooksSchema, messagesAreWanted } from "./hooks/config.ts";
+import { MessageTeller } from "./hooks/message_teller.ts";
 import { tellOfNodes } from "./hooks/nodes.ts";
 import { Sender } from "./hooks/sender.ts";
 import { Teller } from "./hooks/teller.ts";
@@ -137,12 +138,20 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   });
   const { hooks } = config;
   const connections = 16;
+  const messageTeller = new MessageTeller({
+    telling: store.telling,
+    spear: () => spears.any,
+    log,
+  });
   const sender = hooksAreOn(hooks)
     ? stack.use(
       new Sender({
         hooks,
         outbox: store.outbox,
-        teller: new Teller(store.telling, { graceMs: hooks.graceMs }),
+        teller: new Teller(store.telling, {
+          graceMs: hooks.graceMs,
+          readMessages: messagesAreWanted(hooks) ? (token) => messageTeller.step(token) : undefined,
+        }),
         tellNodes: (token) =>
           tellOfNodes(token, store.telling, registry, isStale ? undefined : instances),
         post: stack.use(pooledPost({ connections })).post,

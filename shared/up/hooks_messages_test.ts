@@ -61,11 +61,13 @@ async function startCluster() {
   const store = stack.use(await openRedisStore({ url: redis.url, log }));
   const rpc = stack.use(await connectRpc(spearContract, { registry, log, timeoutMs: 5000 }));
   await withRedis(redis.port, (one) => one.set("gru_stat_hooks_lease", "1"));
-  const teller = new Teller(store.telling, { graceMs: 0, messages: true });
-  const messages = new MessageTeller(store.telling, () => rpc.any);
+  const messages = new MessageTeller({ telling: store.telling, spear: () => rpc.any, log });
+  const teller = new Teller(store.telling, {
+    graceMs: 0,
+    readMessages: (token) => messages.step(token),
+  });
   const events = async (): Promise<HookEvent[]> => {
-    await teller.step("1");
-    while (await messages.step("1"));
+    while ((await teller.step("1")).nextMs === 0);
     const found = await withRedis(redis.port, (one) => one.xrange("gru_stat_events", "-", "+"));
     return found.flatMap(([position, fields]) => eventOf(position, fields) ?? []);
   };

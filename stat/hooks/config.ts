@@ -4,7 +4,7 @@ import { secret } from "@gru/shared/config";
 import { urlProblem } from "@gru/shared/webhooks/address";
 import { secretsProblem } from "@gru/shared/webhooks/signature";
 import { isPattern } from "@gru/ticket/token";
-import { eventKinds } from "./event.ts";
+import { type EventKind, eventKinds } from "./event.ts";
 
 const kinds = z.enum(eventKinds as [typeof eventKinds[number], ...typeof eventKinds]);
 const match = z.union([z.string(), z.int(), z.tuple([z.int(), z.int()])]).refine(isPattern, {
@@ -66,4 +66,13 @@ export type HooksConfig = z.output<typeof hooksSchema>;
 
 export function hooksAreOn({ enabled, endpoints }: HooksConfig): boolean {
   return enabled || endpoints.length > 0;
+}
+
+/** Whether anybody wants events of messages, which cost more than all others. */
+export function messagesAreWanted({ enabled, endpoints }: HooksConfig): boolean {
+  const kinds: readonly EventKind[] = ["message.accepted", "message.unattended"];
+  return enabled ||
+    endpoints.some(({ events }) =>
+      events === undefined || kinds.some((one) => events.includes(one))
+    );
 }

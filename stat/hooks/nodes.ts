@@ -18,10 +18,10 @@ export async function tellOfNodes(
   const started = new Map(live.map(({ name, startedAt }) => [name, startedAt]));
   const gone = await telling.tellNodes(token, started, new Map());
   if (gone.length === 0) return;
+  // How a spear ended is told when the registry can say it.
   const ends = await Promise.all(gone.map(async (node) => {
-    const inOrder = await stoppedInOrder(registry, { service: spearService, ...node })
-      .catch(() => false);
+    const inOrder = await stoppedInOrder(registry, { service: spearService, ...node });
     return [node.name, inOrder ? "left" : "died"] as const;
-  }));
-  await telling.tellNodes(token, started, new Map(ends));
+  })).catch(() => undefined);
+  if (ends !== undefined) await telling.tellNodes(token, started, new Map(ends));
 }

@@ -11,9 +11,11 @@ export interface Step {
   readonly nextMs: number;
 }
 
-export interface TellerOptions extends Omit<TellOptions, "caller"> {
+export interface TellerOptions extends Omit<TellOptions, "caller" | "messages"> {
   /** Delivered events that are remembered. Default 10 000. */
   readonly remembered?: number;
+  /** Makes events of messages; resolves to whether there are more now. Absent: no hook wants them. */
+  readonly readMessages?: ((token: string) => Promise<boolean>) | undefined;
 }
 
 /** Marks are made at any time by any stat, so it looks at least this often. */
@@ -22,15 +24,18 @@ const lookMs = 200;
 export class Teller {
   readonly #telling: Telling;
   readonly #options: TellOptions;
+  readonly #readMessages: ((token: string) => Promise<boolean>) | undefined;
   /** What may have been delivered, ascending: a server that comes back older may lack it. */
   #seen: HookEvent[] = [];
   /** All events behind this position that may have been delivered are in `#seen`. Undefined: that is not known. */
   #from: string | undefined;
   readonly #most: number;
 
-  constructor(telling: Telling, { remembered = 10_000, ...options }: TellerOptions) {
+  constructor(telling: Telling, { remembered = 10_000, readMessages, ...options }: TellerOptions) {
     this.#telling = telling;
-    this.#options = { ...options, caller: crypto.randomUUID() };
+    this.#readMessages = readMessages;
+    const messages = readMessages !== undefined;
+    this.#options = { ...options, messages, caller: crypto.randomUUID() };
     this.#most = remembered;
   }
 
@@ -59,7 +64,8 @@ export class Teller {
     if (told.state === "waiting") return { holds: true, added: 0, nextMs: lookMs };
     if (told.state === "told") {
       if (told.before !== undefined) [this.#seen, this.#from] = [[], told.before];
-      const nextMs = told.more ? 0 : Math.min(told.nextMs ?? lookMs, lookMs);
+      const isMore = await this.#readMessages?.(token) ?? false;
+      const nextMs = told.more || isMore ? 0 : Math.min(told.nextMs ?? lookMs, lookMs);
       return { holds: true, added: told.added, nextMs };
     }
     const lost = told.caller === this.#options.caller ? this.#lostBehind(told.last) : undefined;
