@@ -126,6 +126,7 @@ serverTest({
       assert.deepEqual(seqs, seqs.map((_, n) => (seqs[0] ?? 0) + n), "each once, in order");
     }
     await waitFor(async () => (await told("group.vacated")).length === 1);
+    assert.equal((await told("hooks.gap")).length, 1, "only the one when hooks were switched on");
     const lines = (await told("user.online", "user.offline", "group.occupied", "group.vacated"))
       .map(({ kind, subject }) => `${kind} ${subject}`).sort();
     assert.deepEqual(lines, [
