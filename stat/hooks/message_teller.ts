@@ -5,7 +5,7 @@ import type { Logger } from "@gru/shared/log";
 import type { Telling } from "./telling.ts";
 
 /** Logs that one call reads. */
-const together = 20;
+const together = 50;
 
 /** A spear that does not answer must not keep other events waiting. */
 const timeoutMs = 1000;
@@ -38,9 +38,9 @@ export class MessageTeller {
       .catch((error) => void log.debug("the logs of messages cannot be read: {error}", { error }));
     if (read === undefined) return false;
     const { logs } = read;
-    for (const [i, { epoch, seq, complete, more, messages }] of logs.entries()) {
+    await Promise.all(logs.map(async ({ epoch, seq, complete, more, messages }, i) => {
       const from = unread[i];
-      if (from === undefined) break;
+      if (from === undefined) return;
       // Of a target that had no log then, all is read from its first message on.
       const isWhole = complete || (from.epoch === "" && (messages[0]?.seq ?? 1) === 1);
       await telling.tellMessages(token, {
@@ -54,7 +54,7 @@ export class MessageTeller {
           ...{ seq: message.seq, epoch: message.epoch, content: message.content },
         })),
       });
-    }
+    }));
     return unread.length === together || logs.some(({ more }) => more);
   }
 }

@@ -116,7 +116,7 @@ export interface Telling {
 
 /** For so long after the last publication was noted a target's log is read. */
 export const activeMs = 60_000;
-/** A log is read so often. */
+/** A log is read so often, and ten times as seldom when nothing is noted for long. */
 export const readEveryMs = 500;
 
 /** Hooks count as switched off, and what they keep is removed, when nobody has told anything for so long. */

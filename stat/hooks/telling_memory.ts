@@ -154,7 +154,7 @@ export class MemoryTelling implements Telling {
     for (const read of targets) {
       const name = nameOf(read.target);
       const log = this.#logs.getOrInsertComputed(name, () => ({ read, activeAt: now, dueAt: now }));
-      log.activeAt = now;
+      log.activeAt = log.dueAt = now;
     }
     return true;
   }
@@ -182,7 +182,8 @@ export class MemoryTelling implements Telling {
     }
     const now = performance.now();
     log.read = { target, ...to };
-    log.dueAt = more ? now : now + readEveryMs;
+    const waitMs = Math.max(readEveryMs, Math.min((now - log.activeAt) / 4, 10 * readEveryMs));
+    log.dueAt = more ? now : now + waitMs;
     if (!more && messages.length === 0 && now - log.activeAt > activeMs) this.#logs.delete(subject);
   }
 

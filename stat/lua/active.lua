@@ -8,6 +8,6 @@ if not book or redis.call('HGET', hooks_key, 'messages') ~= '1' then return 0 en
 for i = 1, #ARGV, 2 do
   redis.call('HSETNX', 'gru_stat_read' .. tag, ARGV[i], ARGV[i + 1])
   redis.call('ZADD', 'gru_stat_active' .. tag, now, ARGV[i])
-  redis.call('ZADD', 'gru_stat_unread' .. tag, 'NX', now, ARGV[i])
+  redis.call('ZADD', 'gru_stat_unread' .. tag, 'LT', now, ARGV[i])
 end
 return 1

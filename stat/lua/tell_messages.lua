@@ -1,7 +1,7 @@
 -- Makes events of messages that were read from the log of a target.
 -- KEYS  1 nodes (sorted set: node -> when it expires)
 -- ARGV  1 target  2 position behind which was read  3 position up to which was read  4 some between them are lost: 1 or 0
---       5 there are more: 1 or 0  6 time between two reads, ms  7 time after which a target that was not noted again is not read
+--       5 there are more: 1 or 0  6 least time between two reads, ms, ten times that at most  7 time after which a target that was not noted again is not read
 --       any more, ms  8... the messages: data of the events as JSON, for each
 -- Returns { "told", events added }; { "moved" } when the target was read from another position meanwhile
 local unread, active, read = 'gru_stat_unread' .. tag, 'gru_stat_active' .. tag, 'gru_stat_read' .. tag
@@ -32,6 +32,8 @@ if ARGV[5] == '0' and #ARGV < 8 and quiet > tonumber(ARGV[7]) then
   redis.call('ZREM', active, target)
   redis.call('HDEL', read, target)
 else
-  redis.call('ZADD', unread, ARGV[5] == '1' and now or now + ARGV[6], target)
+  -- The next publication after some seconds of quiet is noted, and makes it due at once.
+  local wait = math.max(tonumber(ARGV[6]), math.min(quiet / 4, 10 * ARGV[6]))
+  redis.call('ZADD', unread, ARGV[5] == '1' and now or now + wait, target)
 end
 return { 'told', added }
