@@ -3,6 +3,7 @@ import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import { RpcError } from "@gru/shared/rpc/contract";
 import { isPattern } from "@gru/ticket/token";
 import { answers, guarded, streams } from "./api_answers.ts";
+import * as shape from "./api_schemas.ts";
 import { hooksAreOn, type HooksConfig } from "./hooks/config.ts";
 import { type EventKind, eventKinds } from "./hooks/event.ts";
 import { eventStream } from "./hooks/event_stream.ts";
@@ -22,32 +23,10 @@ const position = z.string().regex(
 const kinds = z.enum(eventKinds as [EventKind, ...EventKind[]]);
 const list = (text: string | undefined) => text === undefined ? undefined : text.split(",");
 
-const endpoint = z.object({
-  name: z.string(),
-  url: z.string(),
-  events: z.array(kinds),
-  state: z.enum(["delivering", "failing", "resting", "gone", "new"]).openapi({
-    description:
-      "resting: it failed often, and is tried now and then; gone: it answered 410, and is not tried until a stat is restarted; new: nothing was sent yet",
-  }),
-  position: z.string().openapi({ description: "Everything up to this event has been delivered" }),
-  delivered: z.number().openapi({ description: "Events" }),
-  failed: z.number().openapi({ description: "Requests" }),
-  waiting: z.number().openapi({ description: "Events on their way, or to be sent again" }),
-  lagMs: z.number().openapi({ description: "Age of the oldest of them" }),
-  lastError: z.object({ atMs: z.number(), message: z.string() }).optional(),
-}).openapi("HookEndpoint");
-
-const hookList = z.object({
-  enabled: z.boolean(),
-  sender: z.boolean().openapi({ description: "A stat is sending" }),
-  endpoints: z.array(endpoint),
-}).openapi("Hooks");
-
 const routes = {
   hooks: guarded({
     ...{ method: "get", path: "/hooks", tags: ["Hooks"], summary: "How far each endpoint is" },
-    responses: answers(hookList, "As of a second ago"),
+    responses: answers(shape.hookList, "As of a second ago"),
   }, "state"),
   replay: guarded(
     {

@@ -8,6 +8,7 @@ import {
   userIdSchema,
 } from "@gru/spear/contract";
 import { nameSchema } from "./contract.ts";
+import { type EventKind, eventKinds } from "./hooks/event.ts";
 
 // Cloned: a zod schema has the method `openapi` only if it was created after the extension was loaded.
 export const userId = userIdSchema.clone()
@@ -316,6 +317,28 @@ export const auditLog = z.object({
     }).openapi("AuditEntry"),
   ),
 }).openapi("AuditLog");
+
+const hookEndpoint = z.object({
+  name: z.string(),
+  url: z.string(),
+  events: z.array(z.enum(eventKinds as [EventKind, ...EventKind[]])),
+  state: z.enum(["delivering", "failing", "resting", "gone", "new"]).openapi({
+    description:
+      "resting: it failed often, and is tried now and then; gone: it answered 410, and is not tried until a stat is restarted; new: nothing was sent yet",
+  }),
+  position: z.string().openapi({ description: "Everything up to this event has been delivered" }),
+  delivered: z.number().openapi({ description: "Events" }),
+  failed: z.number().openapi({ description: "Requests" }),
+  waiting: z.number().openapi({ description: "Events on their way, or to be sent again" }),
+  lagMs: z.number().openapi({ description: "Age of the oldest of them" }),
+  lastError: z.object({ atMs: z.number(), message: z.string() }).optional(),
+}).openapi("HookEndpoint");
+
+export const hookList = z.object({
+  enabled: z.boolean(),
+  sender: z.boolean().openapi({ description: "A stat is sending" }),
+  endpoints: z.array(hookEndpoint),
+}).openapi("Hooks");
 
 export const totals = z.object({
   at: time,

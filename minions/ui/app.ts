@@ -6,6 +6,7 @@ import { applyChoices, choiceButtons, followSystem } from "./choices.ts";
 import { clientPage } from "./client.ts";
 import { clusterPage } from "./cluster.ts";
 import { brand, h, setText } from "./dom.ts";
+import { hooksPage } from "./hooks.ts";
 import { listenPage } from "./listen.ts";
 import type { Page } from "./page.ts";
 import { peoplePage } from "./people.ts";
@@ -17,6 +18,7 @@ const pages = {
   people: peoplePage,
   listen: listenPage,
   client: clientPage,
+  hooks: hooksPage,
   audit: auditPage,
 };
 type PageName = keyof typeof pages;

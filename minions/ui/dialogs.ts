@@ -144,6 +144,20 @@ export function askLift(kind: Kind, id: string, done: () => void): void {
   });
 }
 
+export function askReplay(endpoint: string): void {
+  const minutes = h("input", { type: "number", min: 1, max: 1440, step: 1, value: 10 });
+  ask({
+    title: t("askReplay", endpoint),
+    verb: t("replay"),
+    fields: field(t("replayMinutes"), minutes),
+    run: () => {
+      const from = Date.now() - Number(minutes.value) * 60_000;
+      return call("POST", `${apiPath("hooks", endpoint, "replay")}?from=${from}`);
+    },
+    summary: () => t("replayed"),
+  });
+}
+
 export function askRebalance(): void {
   ask({
     title: t("askRebalance"),

@@ -51,6 +51,10 @@ serverTest({
       ],
     );
     await assertAccessible(page, "audit log");
+    await page.goto(`${minions}/#/hooks`);
+    await shows(page, "No business system is told of events.");
+    await assertAccessible(page, "hooks");
+    await page.goto(`${minions}/#/audit`);
     await page.getByRole("button", { name: "中文" }).click();
     await shows(page, "操作日志");
   },
