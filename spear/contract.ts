@@ -209,6 +209,17 @@ export const spearContract = defineContract(spearService, {
     output: connections,
     idempotent: true,
   },
+  /** All connections of the user become members of the group, whatever their rights are. */
+  putUser: {
+    input: z.strictObject({ userId: userIdSchema, groupId: groupIdSchema }),
+    output: connections,
+    idempotent: true,
+  },
+  takeUser: {
+    input: z.strictObject({ userId: userIdSchema, groupId: groupIdSchema }),
+    output: connections,
+    idempotent: true,
+  },
   /** Tells the connection why, and closes it; its `resume` is void. 0 connections when it is gone or another node's. */
   kickConnection: {
     input: z.strictObject({ connectionId: z.string().max(256), reason }),

@@ -63,7 +63,16 @@ export class TestClient implements AsyncDisposable {
   private constructor(socket: StockSocket, dialect: Dialect) {
     this.#socket = socket;
     this.#dialect = dialect;
-    const events = ["msg", "missed", "move", "presence", "refresh", "kicked"];
+    const events = [
+      "msg",
+      "missed",
+      "move",
+      "presence",
+      "refresh",
+      "kicked",
+      "subscribed",
+      "unsubscribed",
+    ];
     const results = ["auth", "subscribe", "unsubscribe", "msg", "online", "nonsense"];
     for (const event of [...events, ...results.map((name) => `${name}_result`)]) {
       socket.on(event, (argument) => this.#take(event, argument));

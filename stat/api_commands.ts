@@ -47,6 +47,21 @@ const routes = {
     request: { body: body(shape.outgoing) },
     responses: answers(shape.broadcastResult, touched),
   }, "spears"),
+  putUser: guarded({
+    ...{ method: "put", path: "/users/{userId}/groups/{groupId}", tags: ["Users"] },
+    summary: "Put a user into a group",
+    description:
+      "All present connections become members, whatever their rights are; each gets the event `subscribed`.",
+    request: { params: inUser.extend({ groupId: shape.groupId }) },
+    responses: answers(shape.touched, touched),
+  }, "spears"),
+  takeUser: guarded({
+    ...{ method: "delete", path: "/users/{userId}/groups/{groupId}", tags: ["Users"] },
+    summary: "Take a user out of a group",
+    description: "Each connection that was a member gets the event `unsubscribed`.",
+    request: { params: inUser.extend({ groupId: shape.groupId }) },
+    responses: answers(shape.touched, touched),
+  }, "spears"),
   kickUser: guarded(
     {
       ...{ method: "post", path: "/users/{userId}/kick", tags: ["Users"] },
@@ -155,6 +170,14 @@ export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
     routes.broadcast,
     async (c) => c.json(await operations.broadcast(c.req.valid("json")), 200),
   );
+  app.openapi(routes.putUser, async (c) => {
+    const { userId, groupId } = c.req.valid("param");
+    return c.json(await operations.putUser(userId, groupId), 200);
+  });
+  app.openapi(routes.takeUser, async (c) => {
+    const { userId, groupId } = c.req.valid("param");
+    return c.json(await operations.takeUser(userId, groupId), 200);
+  });
   app.openapi(routes.kickUser, async (c) => {
     const { reason, banMs } = c.req.valid("json");
     return c.json(await operations.kickUser(c.req.valid("param").userId, reason, banMs), 200);

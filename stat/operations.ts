@@ -182,6 +182,20 @@ export class Operations {
     return { id, ...touched };
   }
 
+  async putUser(userId: string, groupId: string): Promise<Touched> {
+    return await this.#notifyNodes(
+      this.served,
+      (spear, options) => spear.putUser({ userId, groupId }, options),
+    );
+  }
+
+  async takeUser(userId: string, groupId: string): Promise<Touched> {
+    return await this.#notifyNodes(
+      this.served,
+      (spear, options) => spear.takeUser({ userId, groupId }, options),
+    );
+  }
+
   /** Sent to all nodes, because no report contains a user that has just connected. */
   async kickUser(userId: string, reason: string, banMs: number | undefined): Promise<Touched> {
     const ban = await this.#ban("user", userId, reason, banMs);

@@ -258,6 +258,49 @@ Deno.test("a drain is undone: those that have not left stay, and the node gets c
   await Promise.all([ann.closed, bob.closed, eve.closed]);
 });
 
+Deno.test("a user is put into a group and taken out, on all connections, between what its clients ask", async () => {
+  await using gru = await start();
+  const [here, there] = [await gru.enter(1, 5), await gru.enter(2, 5)];
+  const bob = await gru.enter(1, 6, [20]);
+  const change = async (method: "PUT" | "DELETE", group: string) => {
+    const answer = await fetch(`${gru.api}/users/5/groups/${group}`, { method });
+    return [answer.status, await answer.json()] as const;
+  };
+  const say = async (content: string) =>
+    await bob.request("msg", { type: 1, target: { id: 20 }, content });
+  await say("before");
+  const [status, { connections, failed }] = await change("PUT", "20");
+  assert.deepEqual([status, connections, failed], [200, 2, []]);
+  const { data } = await say("after");
+  for (const client of [here, there]) {
+    const { groupId, epoch, seq } = await client.next("subscribed");
+    assert.deepEqual([groupId, epoch, seq], [20, data.epoch, 1]);
+    assert.equal((await client.next("msg")).content, "after");
+  }
+  // Again: nothing happens to those who are in.
+  assert.equal((await change("PUT", "20"))[1].connections, 2);
+  await waitFor(async () => (await gru.get("/groups/20/presence")).connections === 3);
+  // It may ask itself, too, at the same time.
+  const request = { userId: 5, subscribeGroups: [{ id: 21 }] };
+  const [asked] = await Promise.all([here.request("subscribe", request), change("PUT", "21")]);
+  assert.equal(asked.success, true);
+  assert.equal((await there.next("subscribed")).groupId, 21);
+
+  assert.equal((await change("DELETE", "20"))[1].connections, 2);
+  for (const client of [here, there]) {
+    assert.deepEqual(await client.next("unsubscribed"), { groupId: 20 });
+  }
+  assert.equal((await change("DELETE", "20"))[1].connections, 0);
+  await say("alone");
+  assert.deepEqual([here.pending("msg").length, there.pending("msg").length], [0, 0]);
+
+  // A closed group takes nobody in.
+  await gru.post("/groups/22/kick", { banMs: 60_000 });
+  const [refused, { error }] = await change("PUT", "22");
+  assert.equal(refused, 400, JSON.stringify(error));
+  assert.match(error.message, /group 22 is closed until/);
+});
+
 Deno.test("a message to many has a result for each target, and a repetition with the same key sends nothing twice", async () => {
   await using gru = await start();
   const [ann, bob] = [await gru.enter(1, 1, [10]), await gru.enter(2, 2, [11])];

@@ -114,6 +114,17 @@ export class Arrivals {
     }
   }
 
+  /** Does something that the client did not ask for, between its events, as if it had come now. */
+  async between<T>(act: () => Promise<T>): Promise<T> {
+    while (this.#barrier !== undefined) await this.#barrier;
+    const release = this.#raiseBarrier();
+    try {
+      return await act();
+    } finally {
+      release();
+    }
+  }
+
   /** Charges for what is no event, so that nobody is answered about it. */
   owe(units: number): void {
     if (this.#cutOff || this.#client.closed) return;

@@ -20,7 +20,7 @@ import type { HeardNode } from "../hub/canary.ts";
 import type { Trail } from "../hub/trail.ts";
 import type { Session } from "./session.ts";
 import type { Submit } from "./submit.ts";
-import { broadcastMessage, groupTarget, type Target, userTarget } from "../wire.ts";
+import { broadcastMessage, EventError, groupTarget, type Target, userTarget } from "../wire.ts";
 
 export interface CommandsOptions {
   readonly node: string;
@@ -108,6 +108,12 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
       for (const session of kicked) session.kick(kickOf(reason, until));
       return { connections: kicked.length };
     },
+
+    putUser: ({ userId, groupId }) =>
+      countOf(sessionsOf(userId), (session) => session.putInto(groupId)),
+
+    takeUser: ({ userId, groupId }) =>
+      countOf(sessionsOf(userId), (session) => session.takeOut(groupId)),
 
     kickConnection: async ({ connectionId, reason }) => {
       const userId = names.userOf(connectionId);
@@ -251,6 +257,21 @@ async function settle<T>(work: () => Promise<T>): Promise<T> {
     if (error instanceof NotAcceptedError) {
       throw new RpcError("unavailable", `not accepted: ${error.message}`, { cause: error });
     }
+    throw error;
+  }
+}
+
+/** How many of them did it. A refusal of one is that of the command. */
+async function countOf(
+  sessions: readonly Session[],
+  act: (session: Session) => Promise<boolean>,
+): Promise<{ connections: number }> {
+  try {
+    const done = await Promise.all(sessions.map(act));
+    return { connections: done.filter((isDone) => isDone).length };
+  } catch (error) {
+    if (error instanceof EventError) throw new RpcError("invalid_argument", error.message);
+    if (error instanceof NotAcceptedError) throw new RpcError("unavailable", error.message);
     throw error;
   }
 }

@@ -141,6 +141,55 @@ export class Session implements Member, Worker {
     this.#memberships.leaveGroup(groupId);
   }
 
+  /**
+   * Makes it a member, whatever its rights are, and tells its client (event `subscribed`). False: it is gone.
+   * @throws {EventError} when the group is closed, or it is in too many; {@linkcode NotAcceptedError} when the broker is away
+   */
+  putInto(groupId: string): Promise<boolean> {
+    return this.#arrivals.between(async () => {
+      if (this.groups.has(groupId)) return true;
+      const limit = this.#node.limits.groupsPerConnection;
+      if (this.groups.size >= limit) {
+        throw new EventError(code.parameterError, `at most ${limit} groups per connection`);
+      }
+      const target = groupTarget(groupId);
+      await this.#sent([target]);
+      if (this.#isGone()) return false;
+      const join = await this.#node.hub.join(target, this, undefined, this.#joinOptions());
+      try {
+        this.#node.bans.checkGroup(groupId);
+        while (!this.#isGone() && isBehind(join)) await this.#recover([join]);
+      } catch (error) {
+        join.cancel();
+        throw error;
+      }
+      if (this.#isGone() || join.left) {
+        join.cancel();
+        return false;
+      }
+      this.#memberships.enterGroup(groupId);
+      join.enter();
+      this.connection.emit("subscribed", { groupId: wireId(groupId), ...join.position });
+      join.activate();
+      return true;
+    });
+  }
+
+  /** Ends its membership and tells its client (event `unsubscribed`). False: it was no member. */
+  takeOut(groupId: string): Promise<boolean> {
+    return this.#arrivals.between(async () => {
+      await this.#sent([groupTarget(groupId)], { leaves: true });
+      if (this.#isGone() || !this.groups.has(groupId)) return false;
+      this.#memberships.leaveGroup(groupId);
+      this.connection.emit("unsubscribed", { groupId: wireId(groupId) });
+      return true;
+    });
+  }
+
+  #isGone(): boolean {
+    return this.#closed || this.userId === undefined;
+  }
+
   /** An event of ours, beside the messages of targets. */
   emit(event: string, argument: object): void {
     if (!this.#closed) this.connection.emit(event, argument);
