@@ -116,7 +116,7 @@ export class Arrivals {
 
   /** Does something that the client did not ask for, between its events, as if it had come now. */
   async between<T>(act: () => Promise<T>): Promise<T> {
-    while (this.#barrier !== undefined) await this.#barrier;
+    for (let before = this.#barrier; before !== undefined; before = this.#barrier) await before;
     const release = this.#raiseBarrier();
     try {
       return await act();
