@@ -77,7 +77,7 @@ rocketmqTest({
 
 rocketmqTest({
   name:
-    "RocketmqLink signs what it asks, trusts the profile's authorities, and goes to the next proxy when one is gone",
+    "RocketmqLink signs what it asks, works once its user is made and has its rights, and goes to the next proxy when one is gone",
   fn: async () => {
     await using stack = new AsyncDisposableStack();
     const certificates = await makeCertificates(stack);
@@ -97,8 +97,8 @@ rocketmqTest({
     const refused = linkTo({
       proxies: [server.address],
       ...tls,
-      accessKey: "rocketmq",
-      secretKey: "another",
+      accessKey: "gru",
+      secretKey: "a-password-of-gru",
     });
     {
       await using _ = refused.link;
@@ -106,6 +106,21 @@ rocketmqTest({
         what: "a refusal",
         timeoutMs: 90_000,
       });
+      // An operator makes the user, and gives it its rights.
+      const here = ["-c", "DefaultCluster"];
+      await server.admin(
+        "createUser",
+        ...here,
+        "-u",
+        "gru",
+        "-p",
+        "a-password-of-gru",
+        "-t",
+        "Normal",
+      );
+      const rights = ["-r", "Topic:gru,Group:*", "-a", "Pub,Sub,Get", "-d", "Allow"];
+      await server.admin("createAcl", ...here, "-s", "User:gru", ...rights);
+      await seconds("healed", () => refused.link.usable);
     }
     const gone = `127.0.0.1:${freePort()}`;
     const { link, said, received } = linkTo({ proxies: [gone, server.address], ...tls, ...admin });
