@@ -68,7 +68,11 @@ Deno.test("no port takes a body of 400 MB from somebody who has not said who the
     for (const size of [{ "content-length": length }, { "transfer-encoding": "chunked" }]) {
       const chunked = Object.hasOwn(size, "transfer-encoding");
       const begin = post(path, { ...headers, ...size }) + (chunked ? "20000000\r\n" : "");
-      const { status, sent } = await raw(origin, begin, { body: 400 << 20 });
+      let { status, sent } = await raw(origin, begin, { body: 400 << 20 });
+      // What was on its way when the port closed the connection can make the kernel drop the answer before it is read.
+      for (let tries = 0; tries < 5 && Number.isNaN(status); tries++) {
+        ({ status, sent } = await raw(origin, begin, { body: 400 << 20 }));
+      }
       const what = `${path} ${JSON.stringify(size)}`;
       assert.ok(status >= 400 && status < 500, `${what}: ${status}`);
       assert.ok(sent < 40 << 20, `${what}: ${sent} bytes were taken`);
