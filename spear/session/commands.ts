@@ -261,17 +261,17 @@ async function settle<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** How many of them did it. A refusal of one is that of the command. */
+/** How many of them did it. Only where none did, a refusal is that of the command. */
 async function countOf(
   sessions: readonly Session[],
   act: (session: Session) => Promise<boolean>,
 ): Promise<{ connections: number }> {
-  try {
-    const done = await Promise.all(sessions.map(act));
-    return { connections: done.filter((isDone) => isDone).length };
-  } catch (error) {
-    if (error instanceof EventError) throw new RpcError("invalid_argument", error.message);
-    if (error instanceof NotAcceptedError) throw new RpcError("unavailable", error.message);
-    throw error;
-  }
+  const outcomes = await Promise.allSettled(sessions.map(act));
+  const connections = outcomes.filter((one) => one.status === "fulfilled" && one.value).length;
+  const refused = outcomes.find((one) => one.status === "rejected");
+  if (connections > 0 || refused === undefined) return { connections };
+  const error: unknown = refused.reason;
+  if (error instanceof EventError) throw new RpcError("invalid_argument", error.message);
+  if (error instanceof NotAcceptedError) throw new RpcError("unavailable", error.message);
+  throw error;
 }
