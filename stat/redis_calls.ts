@@ -21,6 +21,7 @@ import tellMessagesScript from "./lua/tell_messages.lua" with { type: "text" };
 import unreadScript from "./lua/unread.lua" with { type: "text" };
 import fenceScript from "./lua/fence.lua" with { type: "text" };
 import hookLeaseScript from "./lua/hook_lease.lua" with { type: "text" };
+import hookNewestScript from "./lua/hook_newest.lua" with { type: "text" };
 import hookReadScript from "./lua/hook_read.lua" with { type: "text" };
 import hookReleaseScript from "./lua/hook_release.lua" with { type: "text" };
 import hookReplayScript from "./lua/hook_replay.lua" with { type: "text" };
@@ -65,6 +66,7 @@ export const scriptTexts = {
   counts: reading + countsScript,
   distinct: reading + distinctScript,
   hookLease: eraScript + hookLeaseScript,
+  hookNewest: eraScript + hookNewestScript,
   hookRead: eraScript + hookReadScript,
   hookRelease: eraScript + hookReleaseScript,
   hookReplay: eraScript + hookReplayScript,

@@ -139,29 +139,30 @@ export class Delivery implements AsyncDisposable {
 
   async #run(lane: Lane): Promise<void> {
     const { signal } = this.#closing;
-    let restMs = firstRestMs;
     while (!signal.aborted) {
+      // The same batch until it is taken: a repetition has the same id and content.
       const batch = lane.queue.slice(0, perBatch);
-      if (batch.length === 0) {
-        await new Promise<void>((resolve) => {
-          lane.wake = resolve;
-          signal.addEventListener("abort", () => resolve(), { once: true });
-        });
-        continue;
-      }
-      while (!signal.aborted && !(performance.now() >= this.#restUntil && this.#breaker.admits())) {
-        await pause(lookMs, signal);
-      }
-      if (signal.aborted || this.#isGone) return;
-      if (await this.#send(batch)) {
-        restMs = firstRestMs;
+      if (batch.length === 0) await new Promise<void>((resolve) => lane.wake = resolve);
+      else if (await this.#sendUntilTaken(batch)) {
         lane.queue.splice(0, batch.length);
         for (const entry of batch) entry.done = true;
         this.#settle();
-      } else {
-        await pause(restMs * (0.5 + Math.random()), signal);
-        restMs = Math.min(2 * restMs, longestRestMs);
       }
+      if (this.#isGone) return;
+    }
+  }
+
+  /** False: it is closed, or the receiver wants no more. */
+  async #sendUntilTaken(batch: readonly Entry[]): Promise<boolean> {
+    const { signal } = this.#closing;
+    for (let restMs = firstRestMs;; restMs = Math.min(2 * restMs, longestRestMs)) {
+      while (!signal.aborted && !(performance.now() >= this.#restUntil && this.#breaker.admits())) {
+        await pause(lookMs, signal);
+      }
+      if (signal.aborted || this.#isGone) return false;
+      if (await this.#send(batch)) return true;
+      if (this.#isGone) return false;
+      await pause(restMs * (0.5 + Math.random()), signal);
     }
   }
 
@@ -191,7 +192,9 @@ export class Delivery implements AsyncDisposable {
       problem = `answered with status ${status}`;
       // As in Standard Webhooks: the receiver wants no more.
       if (status === 410) this.#isGone = true;
-      this.#restUntil = performance.now() + Math.min(retryAfterMs, longestRetryAfterMs);
+      const restMs = Math.min(retryAfterMs, longestRetryAfterMs);
+      // Another lane may have been asked to wait for longer.
+      this.#restUntil = Math.max(this.#restUntil, performance.now() + restMs);
     } catch (error) {
       if (error instanceof PostError && error.kind === "aborted") return false;
       problem = error instanceof Error ? error.message : String(error);
@@ -207,6 +210,7 @@ export class Delivery implements AsyncDisposable {
   /** What is under way is given up: somebody will send it again. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
+    for (const lane of this.#lanes) lane.wake();
     await this.#running;
   }
 }

@@ -119,6 +119,23 @@ Deno.test("Delivery repeats what fails, with the same id, while other subjects g
   assert.match(delivery.state(Date.now()).lastError?.message ?? "", /status 500/);
 });
 
+Deno.test("Delivery repeats a batch as it was, though more has come for the same subject", async () => {
+  await using test = await scene();
+  const { stream, receiver } = test;
+  let isRight = false;
+  receiver.answer = () => isRight ? new Response() : new Response(null, { status: 500 });
+  online(stream, "1");
+  await test.fill();
+  await waitFor(() => receiver.batches.length === 1);
+  online(stream, "1");
+  await test.fill();
+  isRight = true;
+  await waitFor(() => receiver.got.length === 2);
+  const [first, second, third] = receiver.batches;
+  assert.deepEqual(first, second);
+  assert.equal(third?.events.length, 1);
+});
+
 Deno.test("Delivery keeps a bounded number of events while the receiver is away, and loses none", async () => {
   await using test = await scene();
   const { stream, receiver, delivery } = test;

@@ -7,7 +7,7 @@ import type { Outbox } from "./outbox.ts";
 import { isWanted, type Wanted } from "./wanted.ts";
 
 export interface EventStreamOptions {
-  readonly outbox: Pick<Outbox, "read">;
+  readonly outbox: Pick<Outbox, "read" | "newest">;
   readonly source: string;
   readonly wanted: Wanted;
   /** Only what comes after this position. Undefined: only what comes from now on. */
@@ -32,8 +32,8 @@ export function eventStream(options: EventStreamOptions): Response {
   /** The next text to write. */
   async function next(): Promise<string> {
     while (!signal.aborted) {
-      // A position of now: what has been before is not of interest.
-      after ??= `${Date.now()}-0`;
+      // What has been before is not of interest.
+      after ??= await outbox.newest();
       const { events, last, removed } = await outbox.read(after, perRead);
       const gap = comparePositions(removed, after) > 0
         ? `event: gap\ndata: ${JSON.stringify({ after, removed })}\n\n`

@@ -55,6 +55,9 @@ export interface Outbox {
 
   read(after: string, limit: number): Promise<EventPage>;
 
+  /** The position of the newest event, also of one that was removed. */
+  newest(): Promise<string>;
+
   /**
    * Keeps the states of endpoints.
    * @returns from where endpoints are to send again; undefined: another stat holds the lease, and nothing was kept

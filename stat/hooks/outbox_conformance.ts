@@ -46,6 +46,7 @@ export const outboxCases: readonly {
   {
     name: "events are read in pages, in their order, by anybody",
     run: async ({ outbox, other, add }) => {
+      assert.equal(await outbox.newest(), beginning);
       for (const userId of ["1", "2", "3"]) await add("user.online", `user:${userId}`, { userId });
       const first = await outbox.read(beginning, 2);
       const second = await other.read(first.last, 2);
@@ -56,6 +57,7 @@ export const outboxCases: readonly {
           i === 0 || comparePositions(position, all[i - 1]?.position ?? "") > 0
         ),
       );
+      assert.equal(await other.newest(), second.last);
       assert.deepEqual(await outbox.read(second.last, 2), {
         ...{ events: [], last: second.last, removed: beginning },
       });

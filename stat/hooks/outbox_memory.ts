@@ -50,6 +50,10 @@ export class MemoryOutbox implements Outbox {
     return { events, last: events.at(-1)?.position ?? after, removed: this.#removed };
   }
 
+  async newest(): Promise<string> {
+    return this.#stream.last;
+  }
+
   async keep(token: string, states: ReadonlyMap<string, EndpointState>) {
     if (!this.holds(token)) return undefined;
     for (const [name, state] of states) this.#states.set(name, state);

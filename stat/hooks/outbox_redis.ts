@@ -47,6 +47,10 @@ export class RedisOutbox implements Outbox {
     };
   }
 
+  async newest(): Promise<string> {
+    return await this.#calls.call<string>("read events", "hookNewest", [this.#events], []);
+  }
+
   async keep(token: string, states: ReadonlyMap<string, EndpointState>) {
     const args = [...states].flatMap(([name, state]) => [name, JSON.stringify(state)]);
     const [result, requests = []] = await this.#calls.call<[string, string[]?]>(
