@@ -38,7 +38,7 @@ slowTest("deno task gru publishes, kicks and lists, and says what is wrong", asy
 
   await waitFor(async () => (await run(api, "users", "--group", "10")).out === "1  spear1");
   assert.equal((await run(api, "groups")).out, "10  spear1");
-  assert.match((await run(api, "nodes")).out, /^spear1  1 connections  http:.*\nspear2  0 /);
+  assert.match((await run(api, "nodes")).out, /^spear1 {2}1 connections {2}http:.*\nspear2 {2}0 /);
 
   const tail = gru(api, "tail", "--group", "10", "--json").spawn();
   const lines = tail.stdout.pipeThrough(new TextDecoderStream()).getReader();
