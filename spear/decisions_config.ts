@@ -3,11 +3,9 @@ import { z } from "zod";
 import { secret } from "@gru/shared/config";
 import { urlProblem } from "@gru/shared/webhooks/address";
 import { secretsProblem } from "@gru/shared/webhooks/signature";
-import { isPattern } from "@gru/ticket/token";
+import { patternSchema } from "@gru/ticket/contract";
 
-const match = z.union([z.string(), z.int(), z.tuple([z.int(), z.int()])]).refine(isPattern, {
-  error: 'expected a group id, [from, to], "prefix*" or "*"',
-});
+const match = patternSchema("a group id");
 
 const rule = z.strictObject({
   match,

@@ -12,9 +12,9 @@ import { startRedis } from "@gru/shared/testing/redis";
 import { issuer } from "@gru/ticket/token";
 import { singleSpear } from "../../spear/spear_testing.ts";
 import { dialects, TestClient } from "../../spear/test_client.ts";
-import { idgenSchema, startIdgen } from "../../idgen/idgen.ts";
 import { startStat, statSchema } from "../../stat/stat.ts";
 import { openRedisStore } from "../../stat/store_redis.ts";
+import { idgenIn } from "./up_testing.ts";
 
 const [modern] = dialects;
 const secret = "a-secret-of-more-than-32-characters";
@@ -46,16 +46,7 @@ async function startCluster() {
   );
   // Without one no spear serves.
   stack.use(
-    await startIdgen(
-      loadConfig({
-        program: "idgen",
-        schema: idgenSchema,
-        profiles: new URL("../../idgen/profiles/", import.meta.url),
-        args: ["--registry=memory:", "--port=0"],
-        environment: () => undefined,
-      }),
-      { registry },
-    ),
+    await idgenIn(registry),
   );
   const owned = stack.move();
   const startSpear = async (id: number) =>

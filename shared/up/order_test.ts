@@ -5,25 +5,15 @@ import { startRedis } from "@gru/shared/testing/redis";
 import { MemoryRegistry } from "@gru/shared/registry/memory";
 import { localClient } from "@gru/shared/rpc/local";
 import { idgenContract } from "@gru/idgen/contract";
-import { loadConfig } from "@gru/shared/config";
-import { idgenSchema, startIdgen } from "../../idgen/idgen.ts";
 import { authenticated, singleSpear } from "../../spear/spear_testing.ts";
+import { idgenIn } from "./up_testing.ts";
 
 async function startPair() {
   await using stack = new AsyncDisposableStack();
   const redis = stack.use(await startRedis());
   const registry = stack.use(new MemoryRegistry());
   const idgen = stack.use(
-    await startIdgen(
-      loadConfig({
-        program: "idgen",
-        schema: idgenSchema,
-        profiles: new URL("../../idgen/profiles/", import.meta.url),
-        args: ["--registry=memory:", "--port=0"],
-        environment: () => undefined,
-      }),
-      { registry },
-    ),
+    await idgenIn(registry),
   );
   const spear = stack.use(
     await singleSpear(

@@ -1,4 +1,7 @@
 /** A whole cluster in this process, on free ports: for tests. */
+import { loadConfig } from "@gru/shared/config";
+import type { Registry } from "@gru/shared/registry/registry";
+import { type Idgen, idgenSchema, startIdgen } from "../../idgen/idgen.ts";
 import { startUp, type Up } from "./up.ts";
 
 /** @param environment default: this process's */
@@ -13,4 +16,16 @@ export function upOnFreePorts(
     { host: "127.0.0.1", ports, log: { level: "error", format: "text" } },
     environment,
   );
+}
+
+/** An idgen in this process, on a free port: without one no spear serves. */
+export function idgenIn(registry: Registry): Promise<Idgen> {
+  const config = loadConfig({
+    program: "idgen",
+    schema: idgenSchema,
+    profiles: new URL("../../idgen/profiles/", import.meta.url),
+    args: ["--registry=memory:", "--port=0"],
+    environment: () => undefined,
+  });
+  return startIdgen(config, { registry });
 }

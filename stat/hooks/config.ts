@@ -3,13 +3,11 @@ import { z } from "zod";
 import { secret } from "@gru/shared/config";
 import { urlProblem } from "@gru/shared/webhooks/address";
 import { secretsProblem } from "@gru/shared/webhooks/signature";
-import { isPattern } from "@gru/ticket/token";
+import { patternSchema } from "@gru/ticket/contract";
 import { type EventKind, eventKinds } from "./event.ts";
 
 const kinds = z.enum(eventKinds as [typeof eventKinds[number], ...typeof eventKinds]);
-const match = z.union([z.string(), z.int(), z.tuple([z.int(), z.int()])]).refine(isPattern, {
-  error: 'expected an id, [from, to], "prefix*" or "*"',
-});
+const match = patternSchema("an id");
 
 const endpoint = z.strictObject({
   name: z.string().regex(/^[\w-]{1,64}$/, "expected 1 to 64 letters, digits, _ or -"),
