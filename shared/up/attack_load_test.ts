@@ -21,7 +21,7 @@ const megabyte = 2 ** 20;
  * What an attack may add to the spear's resident memory. In a short attack gigabytes pass through in seconds, and most of what is
  * resident is garbage that has not been collected yet: then the bound only tells what grows without end.
  */
-const growthBytes = (isLong ? 64 : 256) * megabyte;
+const growthBytes = (isLong ? 64 : 512) * megabyte;
 /** The honest latency may be so many times that of the quiet moment before; below `floorMs` other programs decide. */
 const latency = { times: 3, floorMs: 150 };
 const token2Secret = "and-this-is-between-ticket-and-spear";

@@ -282,6 +282,12 @@ export class LeanWebSocketServer extends WebSocketServer {
 /** As ws closes after a message that is too large. */
 const tooBig = 1009;
 
+/**
+ * So much of a message that is too large, and of what comes behind it, is read and dropped: a client reads why it was closed when it
+ * has sent it. Of one that sends more nothing is read any longer.
+ */
+const droppedBytes = 2 ** 20;
+
 /** Messages that an honest client may have on their way when its connection is closed. */
 const lateAtMost = 10;
 
@@ -323,11 +329,23 @@ export class LeanWebSocket extends WebSocket {
     code = this.why?.code,
     reason: string | Buffer | undefined = this.why?.text,
   ): void {
-    const why = code === tooBig && this.readyState === WebSocket.OPEN
-      ? this.listener?.oversized()
-      : undefined;
+    let why: string | undefined;
+    if (code === tooBig && this.readyState === WebSocket.OPEN) {
+      why = this.listener?.oversized();
+      this.#dropAtMost(droppedBytes);
+    }
     if (this.listener?.missesCloseFrames && this.readyState === WebSocket.OPEN) this.#endTcp();
     else super.close(code, why ?? reason);
+  }
+
+  /** `ws` itself reads on until the client has closed, or for `closeTimeout`. */
+  #dropAtMost(bytes: number): void {
+    let left = bytes;
+    const socket = this._socket;
+    socket?.on("data", (chunk: Uint8Array) => {
+      left -= chunk.length;
+      if (left < 0) socket.pause();
+    });
   }
 
   /** Behind what was written. */

@@ -315,6 +315,7 @@ async function unread(
   const socket = connect({ host: hostname, port: Number(port) });
   socket.on("error", () => {});
   socket.pause();
+  const closed = new Promise((resolve) => socket.once("close", resolve));
   socket.write(`${head}\r\nHost: x\r\n\r\n`);
   const chunk = Buffer.concat(Array<Buffer>(Math.ceil(250_000 / again.length)).fill(again));
   for (let stuck = 0; stuck < 500 && !socket.destroyed && sent(chunk.length);) {
@@ -326,7 +327,6 @@ async function unread(
       stuck = socket.writableLength < before ? 0 : stuck + 1;
     }
   }
-  const closed = new Promise((resolve) => socket.once("close", resolve));
   socket.destroy();
   await closed;
 }
@@ -374,6 +374,32 @@ slowTest(
     }
   },
 );
+
+slowTest("of messages that are far too large only the beginning is read", async () => {
+  await using open = await spearAndGateway();
+  const head = Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 0, 0, 0, 0]);
+  const message = Buffer.concat([head, Buffer.alloc(1_000_000)]);
+  const { hostname, port } = new URL(open.address);
+  const socket = connect({ host: hostname, port: Number(port) });
+  socket.on("error", () => {});
+  socket.pause();
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  const path = "/socket.io/?EIO=4&transport=websocket";
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n${webSocketHead}\r\n\r\n`);
+  let taken = 0;
+  while (!socket.destroyed && taken < 200e6) {
+    if (socket.write(message)) taken += message.length;
+    else {
+      const drained = new Promise((resolve) => socket.once("drain", resolve));
+      await Promise.race([drained, closed]);
+      if (!socket.destroyed) taken += message.length;
+    }
+  }
+  socket.destroy();
+  await closed;
+  // What the kernel keeps for a socket that nobody reads comes on top.
+  assert.ok(taken < 40e6, `${taken} bytes were taken`);
+});
 
 slowTest("a client that is asked to go ends within a second, whether it reads or not", async () => {
   await using open = await spearAndGateway();
