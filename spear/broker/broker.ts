@@ -104,7 +104,8 @@ export interface Broker extends AsyncDisposable {
    * @throws {NotAcceptedError} this node does not listen.
    */
   listen(target: Target): Promise<Position>;
-  unlisten(target: Target): Promise<void>;
+  /** @param seen how far this node has come: the broker knows it from here on, as it asked {@linkcode BrokerSink.seen} before */
+  unlisten(target: Target, seen?: Position): Promise<void>;
 
   /**
    * The present position of each target, in the same order, given how far this node has come. A target whose position

@@ -215,10 +215,8 @@ export class Hub<M extends Member> implements BrokerSink {
   }
 
   *seen(): Generator<KnownPosition> {
-    for (const { target, epoch, seq, waiting } of this.#topics.values()) {
-      if (epoch === "") continue;
-      const held = waiting?.findLast((entry) => entry.epoch === epoch)?.seq ?? 0;
-      yield { target, epoch, seq: Math.max(seq, held) };
+    for (const topic of this.#topics.values()) {
+      if (topic.epoch !== "") yield { target: topic.target, ...seenIn(topic) };
     }
   }
 
@@ -265,7 +263,8 @@ export class Hub<M extends Member> implements BrokerSink {
     if (!this.#isOpen(topic)) return;
     this.#topics.delete(topic.target);
     // A failure is the broker's to mend when it reconnects; without a topic what still arrives is dropped.
-    this.#requireBroker().unlisten(topic.target).catch(() => {});
+    const seen = topic.epoch === "" ? undefined : seenIn(topic);
+    this.#requireBroker().unlisten(topic.target, seen).catch(() => {});
   }
 
   /** Reads what is missing, beginning from now on. Rejects when it fails. */
@@ -477,6 +476,12 @@ export class Hub<M extends Member> implements BrokerSink {
     if (this.#broker === undefined) throw new Error("the hub is not connected to a broker");
     return this.#broker;
   }
+}
+
+/** Also what waits for something before it has been given. */
+function seenIn({ epoch, seq, waiting }: Position & Pick<Topic<never>, "waiting">): Position {
+  const held = waiting?.findLast((entry) => entry.epoch === epoch)?.seq ?? 0;
+  return { epoch, seq: Math.max(seq, held) };
 }
 
 function positionOf({ epoch, seq }: Position): Position {

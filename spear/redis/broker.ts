@@ -65,7 +65,8 @@ export class RedisBroker implements ServedBroker {
     }
   }
 
-  unlisten(target: Target): Promise<void> {
+  unlisten(target: Target, seen?: Position): Promise<void> {
+    if (seen !== undefined) this.#store.left({ target, ...seen });
     return this.#subscriptions.unlisten(target);
   }
 

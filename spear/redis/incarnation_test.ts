@@ -67,6 +67,30 @@ serverTest({
 });
 
 serverTest({
+  name: "a node remembers what its members were given, also when all of them have left since",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    const target = newTarget();
+    const member = await one.member(target);
+    const { epoch } = await one.publish(target, "m1");
+    const moment = await server.fileMoment();
+    // Published by a node that never got the answer.
+    await withRedis(server.port, async (redis) => {
+      const seq = await redis.hincrby(`gru:{${target}}:state`, "seq", 1);
+      await redis.publish(`gru:{${target}}`, `${epoch} ${seq} {"id":"m2"}`);
+    });
+    await waitFor(() => member.frames.length === 2);
+    one.hub.leave(target, member);
+    await server.losePower(moment);
+    const after = await one.publish(target, "m3");
+    assert.notEqual(`${after.epoch} ${after.seq}`, `${epoch} 2`);
+  },
+});
+
+serverTest({
   name: "a Redis that is killed under load goes on with all epochs, also with appendfsync everysec",
   needs: "redis",
   fn: async () => {

@@ -33,6 +33,7 @@ import publishScript from "./lua/publish.lua" with { type: "text" };
 import { parseRedisAddress } from "@gru/shared/redis/address";
 import { parseView, slotOf } from "@gru/shared/redis/cluster";
 import { type Incarnation, Incarnations, rememberedMs } from "./incarnation.ts";
+import { KnownPositions } from "./known_positions.ts";
 import { failureOf, type RedisDriver, type RedisLink } from "@gru/shared/redis/link";
 import { RedisScripts } from "@gru/shared/redis/scripts";
 import { RedisPublisher, type Stored } from "./publisher.ts";
@@ -100,12 +101,12 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   readonly #session = crypto.randomUUID().slice(0, 13);
   readonly #incarnations: Incarnations;
   readonly #seen: RedisStoreEvents["seen"];
-  /** The last publications of this node that were accepted, oldest first, with the time on the clock of `performance.now()`. */
-  readonly #accepted = new Map<Target, KnownPosition & { readonly at: number }>();
+  /** Of what it published, and of what it does not listen to any longer. */
+  readonly #known: KnownPositions;
   readonly #replications = new Map<RedisLink, Promise<void>>();
   readonly #scripts = new RedisScripts(scriptTexts);
-  /** Which server a connection has led to. */
-  readonly #homes = new WeakMap<Redis, string>();
+  /** Which server a connection has led to, and when that was known, on the clock of `performance.now()`. */
+  readonly #homes = new WeakMap<Redis, { readonly name: string; readonly since: number }>();
   readonly #waiting = new Set<() => void>();
   #closed = false;
 
@@ -124,6 +125,13 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       compare: (redis) => this.#compare(redis),
     });
     this.#overRedis = overRedis;
+    this.#known = new KnownPositions({
+      keepMs: rememberedMs,
+      provenAt: (target) => {
+        const link = this.linkOf(target);
+        return link && this.#homes.get(link.redis)?.since;
+      },
+    });
     // Longer than history, so that an idle target does not change its epoch while somebody may still ask; and longer
     // than a publication is repeated, because the state tells a repetition.
     this.stateMs = Math.max(2 * history.ageMs, 4 * publishMs);
@@ -188,6 +196,11 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   positions(known: readonly KnownPosition[]): Promise<Position[]> {
     return Promise.all(known.map((position) => this.position(position)));
+  }
+
+  /** Nobody listens here any longer to what has been there. */
+  left(position: KnownPosition): void {
+    this.#known.note(position);
   }
 
   /** As {@linkcode positions}. */
@@ -334,6 +347,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     this.#incarnations[Symbol.dispose]();
+    this.#known[Symbol.dispose]();
     this.#publisher[Symbol.dispose]();
     this.#wake();
     await this.servers[Symbol.asyncDispose]();
@@ -360,7 +374,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
         syncsAlways: await syncsAlways(redis),
       })
       : run;
-    this.#homes.set(redis, home);
+    this.#homes.set(redis, { name: home, since: performance.now() });
   }
 
   /** Rejects, naming it, when this user of Redis lacks a permission. */
@@ -390,10 +404,10 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   /** Where this node has been beyond what the server has, the server begins a new epoch. */
   async #compare(redis: Redis): Promise<void> {
-    const known = [...this.#seen(), ...this.#accepted.values()]
+    const known = [...this.#seen(), ...this.#known]
       .filter(({ target }) => this.servers.serverOf(target)?.commands.redis === redis);
     await Promise.all(known.map(async ({ target, epoch, seq }) => {
-      const home = this.#homes.get(redis) ?? "";
+      const home = this.#homes.get(redis)?.name ?? "";
       const compare = (epoch: string, seq: number, fresh = newEpoch()) =>
         this.#scripts.run<[string, number]>(redis, "position", keysOf(target), [
           ...[epoch, seq, fresh, home, this.stateMs, 0],
@@ -433,7 +447,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     const [[itsId, epoch, seq, toCarry, sent]] = this.#options.durability === "replica"
       ? await Promise.all([published, this.#replicated(server.commands)])
       : [await published];
-    this.#remember({ target, epoch, seq }, itsId !== id);
+    this.#known.note({ target, epoch, seq });
     return { id: itsId, epoch, seq, toCarry, overRedis: sent === 1 };
   }
 
@@ -452,21 +466,6 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     });
   }
 
-  /** @param isEarlier of a message that was published before under the same key, here or elsewhere */
-  #remember(position: KnownPosition, isEarlier: boolean): void {
-    const at = performance.now();
-    const known = this.#accepted.get(position.target);
-    // What this node knows to have been given must not be forgotten for what was given before it.
-    const isBehind = known?.epoch === position.epoch ? known.seq > position.seq : isEarlier;
-    if (known !== undefined && isBehind) return;
-    this.#accepted.delete(position.target);
-    this.#accepted.set(position.target, { ...position, at });
-    for (const [target, oldest] of this.#accepted) {
-      if (oldest.at > at - rememberedMs) break;
-      this.#accepted.delete(target);
-    }
-  }
-
   #run<T>(
     link: RedisLink,
     script: Script,
@@ -482,7 +481,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   }
 
   #homeOf({ commands }: RedisServer): string {
-    return this.#homes.get(commands.redis) ?? "";
+    return this.#homes.get(commands.redis)?.name ?? "";
   }
 }
 

@@ -190,7 +190,8 @@ export class RocketmqBroker implements ServedBroker {
     }
   }
 
-  async unlisten(target: Target): Promise<void> {
+  async unlisten(target: Target, seen?: Position): Promise<void> {
+    if (seen !== undefined) this.#store.left({ target, ...seen });
     this.#inOrder.end(target);
     await Promise.all([this.#interest.leave(target), this.#subscriptions.unlisten(target)]);
   }
