@@ -4,10 +4,10 @@ import { tableOf } from "./faults.ts";
 import { soak } from "./soak.ts";
 
 serverTest({
-  name: "idgen: no duplicate and no inversion in 20 s of random faults",
+  name: "idgen: no duplicate and no inversion in 10 s of random faults",
   needs: "zookeeper",
   fn: async () => {
-    const { rows, isGood } = await soak(20_000);
+    const { rows, isGood } = await soak(10_000);
     // deno-lint-ignore no-console
     console.log(tableOf(rows));
     assert.ok(isGood);

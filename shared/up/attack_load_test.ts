@@ -1,6 +1,6 @@
 /**
  * Attacks of every kind on a real spear with a real Redis, beside a hundred honest clients: the spear's memory, and the honest
- * clients' messages, connections and latency, each beside those of the quiet moment before. `GRU_ATTACK_MS` (default 3000) is how
+ * clients' messages, connections and latency, each beside those of the quiet moment before. `GRU_ATTACK_MS` (default 2000) is how
  * long each attack lasts; with `GRU_ATTACK_ALONE=1` each form of client attacks by itself, alone and with 200 connections.
  */
 import assert from "node:assert/strict";
@@ -11,7 +11,7 @@ import type { AttackOrder } from "./attack_worker.ts";
 import { type AttackCounts, attacks, group, pause, tokens } from "./attackers.ts";
 import { type RunningProgram, TestCluster } from "./processes.ts";
 
-const attackMs = Number(Deno.env.get("GRU_ATTACK_MS") ?? 3000);
+const attackMs = Number(Deno.env.get("GRU_ATTACK_MS") ?? 2000);
 /** Then it has the machine for itself, and latency decides as well. */
 const isLong = attackMs >= 10_000;
 const alone = Deno.env.get("GRU_ATTACK_ALONE") === "1";
