@@ -11,12 +11,14 @@ import type { Cluster } from "./cluster.ts";
 import { Live } from "./live.ts";
 import { type Operator, sessionMs, type SignIn } from "./sign_in.ts";
 import { StatCalls, StatRefused, Unreachable } from "./stat_calls.ts";
+import type { Vitals } from "./vitals.ts";
 
 export interface AppOptions {
   /** Cookies ignore the port: the name separates several consoles on one host. */
   readonly name: string;
   readonly cluster: Cluster;
   readonly signIn: SignIn;
+  readonly vitals: Pick<Vitals, "read">;
   /** The key of stat's HTTP API; undefined: none is needed. */
   readonly apiKey: string | undefined;
   readonly closing: AbortSignal;
@@ -163,6 +165,7 @@ export function minionsApp(options: AppOptions): Hono<Env> {
   });
   app.get("/nodes", (c) => c.json(cluster.view));
   app.get("/events", () => live.stream());
+  app.get("/vitals", async (c) => c.json(await options.vitals.read()));
   // The simulated clients ask for a way in here, and read the answers as those of ticket.
   app.get("/ticket", async (c) => {
     try {

@@ -8,6 +8,8 @@ import { bodyBytesOf, minionsApp } from "./app.ts";
 import { watchCluster } from "./cluster.ts";
 import { openMetrics } from "@gru/shared/metrics";
 import { minionsMetrics } from "./metrics.ts";
+import { spearContract } from "@gru/spear/contract";
+import { Vitals } from "./vitals.ts";
 import { withIdgens } from "./idgens.ts";
 import { SignIn } from "./sign_in.ts";
 import { readUsers } from "./users.ts";
@@ -61,6 +63,7 @@ export async function startMinions(
   const cluster = stack.use(
     withIdgens(await watchCluster(node.registry, services, node.clock.now), idgen),
   );
+  const spears = stack.use(await node.connect(spearContract));
   const closing = new AbortController();
   const { name } = node;
   const signIn = new SignIn({
@@ -74,6 +77,11 @@ export async function startMinions(
   );
   const app = minionsApp({
     ...{ name, cluster, signIn, apiKey, closing: closing.signal, now: node.clock.now },
+    vitals: new Vitals(
+      spears,
+      () =>
+        cluster.view.instances.flatMap(({ service, name }) => service === "spear" ? [name] : []),
+    ),
     trustedHops: config.trustedHops,
     onSignIn(result, address, user) {
       signIns.inc({ result });

@@ -1,4 +1,4 @@
-/** What the pages receive each second. */
+/** What the pages receive: the snapshot each second, and how the spears do while that is looked at. */
 import type { z } from "zod";
 import type { nodeInfo, totals } from "@gru/stat/api_schemas";
 import type { ClusterEvent, ClusterView } from "./cluster.ts";
@@ -36,3 +36,18 @@ export type Snapshot = ClusterView & {
     readonly at: number;
   };
 };
+
+/** The words of spear's contract. */
+export interface NodeVitals {
+  readonly node: string;
+  /** Null: it did not answer, or is of an earlier version. */
+  readonly vitals: {
+    /** Milliseconds, as below. Null: no message came. */
+    readonly delivery: { readonly p50: number; readonly p99: number } | null;
+    readonly refusedPerSecond: number;
+    readonly errorsPerSecond: number;
+    readonly cutOff: number;
+    readonly missed: number;
+    readonly loopLagMs: number;
+  } | null;
+}

@@ -315,6 +315,28 @@ export const spearContract = defineContract(spearService, {
     }),
     idempotent: true,
   },
+  /** How this node did in the last minute, or since its start. */
+  vitals: {
+    input: z.strictObject({}),
+    output: z.object({
+      /**
+       * Milliseconds from when a message was accepted, on any node, to when it was given to the members here. Null: none was
+       * given.
+       */
+      delivery: z.object({ p50: z.number(), p99: z.number() }).nullable(),
+      /** Messages of clients and of the API that were not accepted. */
+      refusedPerSecond: z.number(),
+      /** Events of clients that were answered with an error, refused messages included. */
+      errorsPerSecond: z.number(),
+      /** Clients that were disconnected because they did not read. */
+      cutOff: z.int(),
+      /** Messages that clients were told they do not get, one for each connection. */
+      missed: z.int(),
+      /** Milliseconds by which a timer was late just now. */
+      loopLagMs: z.number(),
+    }),
+    idempotent: true,
+  },
   /**
    * What this node remembers of a message: of the newest ones only, see `trailMessages`. Only the node that accepted it
    * knows its id; the others know its position.

@@ -5,6 +5,7 @@ import { type Broker, InDoubtError } from "./broker/broker.ts";
 import { type Disconnect, disconnects } from "./disconnects.ts";
 import type { Canary } from "./hub/canary.ts";
 import type { Hub } from "./hub/hub.ts";
+import { LastMinute, type Minute } from "./last_minute.ts";
 import type { Frame } from "./packets.ts";
 import type { Counts } from "./session/context.ts";
 import type { Session } from "./session/session.ts";
@@ -134,6 +135,7 @@ export class SpearMetrics implements Counts {
   /** All from the beginning, so that the first one of a kind is seen as an increase. */
   readonly #disconnects = new Map([...reasons.values(), "client"].map((reason) => [reason, 0]));
   readonly #recoveries = { true: 0, false: 0 };
+  readonly #minute = new LastMinute();
   #deliveries = 0;
   #missed = 0;
   #repairs = 0;
@@ -186,6 +188,10 @@ export class SpearMetrics implements Counts {
     });
   }
 
+  lastMinute(): Minute {
+    return this.#minute.read();
+  }
+
   /** The same submissions, counted. */
   counting(submit: Submit): Submit {
     return async (submission) => {
@@ -200,7 +206,8 @@ export class SpearMetrics implements Counts {
         }
         return accepted;
       } catch (error) {
-        this.#results[error instanceof InDoubtError ? "in_doubt" : "refused"]++;
+        if (error instanceof InDoubtError) this.#results.in_doubt++;
+        else this.refused();
         throw error;
       }
     };
@@ -208,6 +215,7 @@ export class SpearMetrics implements Counts {
 
   refused(): void {
     this.#results.refused++;
+    this.#minute.add("refused");
   }
 
   /** A frame is about to be given to its members. */
@@ -217,11 +225,11 @@ export class SpearMetrics implements Counts {
     if (now === this.#deliveredAt) return;
     this.#deliveredAt = now;
     const at = text.indexOf(createTimeField) + createTimeField.length;
-    const seconds = (now - Number(text.slice(at, at + createTimeDigits))) / 1000;
     // Clocks of two nodes differ by a little.
-    if (!Number.isNaN(seconds)) {
-      this.#opened?.gru_spear_delivery_seconds.observe(Math.max(0, seconds));
-    }
+    const ms = Math.max(0, now - Number(text.slice(at, at + createTimeDigits)));
+    if (Number.isNaN(ms)) return;
+    this.#opened?.gru_spear_delivery_seconds.observe(ms / 1000);
+    this.#minute.delivered(ms);
   }
 
   delivered(frames: number): void {
@@ -238,6 +246,7 @@ export class SpearMetrics implements Counts {
 
   missed(messages: number): void {
     this.#missed += messages;
+    this.#minute.add("missed", messages);
   }
 
   repaired(): void {
@@ -248,10 +257,13 @@ export class SpearMetrics implements Counts {
   event(name: string, code: number | "in_doubt", client: () => string): void {
     const known = isEventName(name) ? name : "other";
     add(this.#events, `${known} ${code}`);
-    if (code !== codes.success) this.#refusals?.add(known, code, client());
+    if (code === codes.success) return;
+    this.#minute.add("errors");
+    this.#refusals?.add(known, code, client());
   }
 
   disconnected(why: Disconnect | undefined): void {
+    if (why === disconnects.slowConsumer) this.#minute.add("cutOff");
     add(this.#disconnects, why === undefined ? "client" : reasons.get(why) ?? "other");
   }
 }

@@ -391,6 +391,7 @@ export async function startSpear(
     now: node.clock.now,
     listeners,
     trail,
+    lastMinute: () => counts.lastMinute(),
     canary: () => ({ periodMs: canary ? canaryMs : 0, heard: canary?.heard() ?? [] }),
     payloadBytes: config.limits.payloadBytes,
     drain: async (overMs = config.drainMs) => {

@@ -9,6 +9,7 @@ import { count, dateAndTime, duration, megabytes, percent, rate, timeOfDay } fro
 import { healthList } from "./health.ts";
 import { type Column, LiveTable } from "./live_table.ts";
 import type { Page, PageOptions } from "./page.ts";
+import { vitalsCard } from "./vitals.ts";
 import { t, type Word } from "./words.ts";
 
 type Node = StatSnapshot["nodes"][number] & {
@@ -49,6 +50,7 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
     h("option", { value: "" }, t("allNodes")),
   );
   const charts = new HourCharts();
+  const vitals = vitalsCard();
   const canary = canaryCard();
   const programs = programTable();
   const events = eventList();
@@ -71,6 +73,7 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
       ),
       nodes.element,
     ),
+    vitals.element,
     h(
       "section",
       { class: "card" },
@@ -103,6 +106,7 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
     },
     stop() {
       charts.stop();
+      vitals.stop();
       canary.stop();
     },
   };

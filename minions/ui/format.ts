@@ -27,6 +27,12 @@ export function percent(share: number): string {
   return `${count(100 * share)} %`;
 }
 
+/** `12 ms`, `0.4 ms`; "–" for what is not known */
+export function milliseconds(ms: number | undefined): string {
+  if (ms === undefined) return "–";
+  return `${(ms < 10 ? tenths : whole)[language()].format(ms)} ms`;
+}
+
 export function megabytes(bytes: number): string {
   return `${count(bytes / 1_048_576)} MB`;
 }

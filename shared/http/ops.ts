@@ -1,5 +1,6 @@
 /** The operator's endpoints of a program: is it alive, is it ready, and its metrics. */
 import process from "node:process";
+import { eventLoopLagSeconds } from "../loop_lag.ts";
 import { openMetrics, type Registry } from "../metrics.ts";
 
 export interface OpsOptions {
@@ -95,12 +96,4 @@ function cpuSeconds(): number {
 
 function startSeconds(): number {
   return performance.timeOrigin / 1000;
-}
-
-function eventLoopLagSeconds(): Promise<number> {
-  const waitMs = 5;
-  const due = performance.now() + waitMs;
-  return new Promise((resolve) => {
-    setTimeout(() => resolve(Math.max(0, performance.now() - due) / 1000), waitMs);
-  });
 }

@@ -101,6 +101,13 @@ serverTest({
       await assertAccessible(page, "client");
     });
 
+    await step("the last minute of each spear shows how long messages took", async () => {
+      await go("cluster");
+      const lastMinute = page.locator(".vitals tr", { hasText: /^spear\d/ });
+      await lastMinute.getByText(/^\d.* ms$/).nth(2).waitFor();
+      await assertAccessible(page, "cluster with messages");
+    });
+
     const { addr } = (await (await fetch(
       `${ticket.address}/ticket?userId=${bob}&userName=b&appType=1&token1=t`,
     )).json()).data;

@@ -1,6 +1,7 @@
 /** What stat has this node do on behalf of operators and business systems. */
 import type { FollowedClock } from "@gru/shared/clock";
 import type { Rebalance } from "./rebalance.ts";
+import { eventLoopLagSeconds } from "@gru/shared/loop_lag";
 import { pause } from "@gru/shared/pause";
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Handlers } from "@gru/shared/rpc/contract";
@@ -18,6 +19,7 @@ import type { IdSource } from "../ids.ts";
 import type { Listeners } from "../hub/listeners.ts";
 import type { HeardNode } from "../hub/canary.ts";
 import type { Trail } from "../hub/trail.ts";
+import type { Minute } from "../last_minute.ts";
 import type { Session } from "./session.ts";
 import type { Submit } from "./submit.ts";
 import { broadcastMessage, EventError, groupTarget, type Target, userTarget } from "../wire.ts";
@@ -37,6 +39,7 @@ export interface CommandsOptions {
   readonly now: () => number;
   readonly listeners: Listeners<Session>;
   readonly trail: Trail;
+  readonly lastMinute: () => Minute;
   readonly canary: () => { readonly periodMs: number; readonly heard: HeardNode[] };
   /** The largest content that a client could have sent. */
   readonly payloadBytes: number;
@@ -178,6 +181,18 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
 
     canary: () => options.canary(),
 
+    vitals: async () => {
+      const { delivery, counts, seconds } = options.lastMinute();
+      return {
+        delivery,
+        refusedPerSecond: tenths(counts.refused / seconds),
+        errorsPerSecond: tenths(counts.errors / seconds),
+        cutOff: counts.cutOff,
+        missed: counts.missed,
+        loopLagMs: tenths(1000 * await eventLoopLagSeconds()),
+      };
+    },
+
     trail: ({ id, position }) => {
       const accepted = trail.acceptedWith(id);
       const place = accepted ?? (position && { ...position, target: toTarget(position.target) });
@@ -224,6 +239,10 @@ class ConnectionNames {
       ? name.slice(this.#prefix.length + 1).split(".")[0] ?? ""
       : "";
   }
+}
+
+function tenths(number: number): number {
+  return Math.round(10 * number) / 10;
 }
 
 function kickOf(reason: string, until: number | undefined) {
