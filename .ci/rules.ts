@@ -20,7 +20,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "spear/broker": ["broker"],
   "spear/redis": ["store", "subscriptions"],
   "spear/rocketmq": [],
-  "spear/presence": ["presence", "roster", "group_users"],
+  "spear/presence": ["presence", "roster", "group_users", "group_places"],
   "spear/hub": ["hub", "listeners", "recovery", "history_read", "trail", "canary"],
   "spear/session": ["session", "context", "used_tokens"],
   "spear/socket": [],

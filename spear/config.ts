@@ -8,6 +8,7 @@ import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
 import { spearAuth } from "@gru/ticket/contract";
 import { historyBytes } from "./broker/broker.ts";
 import { decisionsSchema } from "./decisions_config.ts";
+import { groupsSchema } from "./groups_config.ts";
 
 export const spearSchema = z.strictObject({
   mode: z.enum(["single", "redis", "rocketmq"]).default("redis")
@@ -67,6 +68,7 @@ export const spearSchema = z.strictObject({
     ageMs: z.int().min(1000).default(300_000)
       .describe("milliseconds for which a message is kept"),
   }).prefault({}),
+  groups: groupsSchema,
   decisions: decisionsSchema,
   limits: z.strictObject({
     payloadBytes: z.int().min(1024).max(100_000_000).default(100_000)

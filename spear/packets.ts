@@ -1,6 +1,6 @@
 /** What is sent to clients, encoded once for all who get it. */
 import { Buffer } from "node:buffer";
-import { missedEvent, type Target } from "./wire.ts";
+import { encodePassed, missedEvent, type Target } from "./wire.ts";
 
 /** A socket.io packet without attachments, encoded once. */
 export class Packet {
@@ -35,6 +35,11 @@ export class Frame extends Packet {
     this.epoch = epoch;
     this.seq = seq;
   }
+}
+
+/** The place of a message without the message. */
+export function passedFrame({ target, epoch, seq }: Frame): Frame {
+  return new Frame(target, epoch, seq, encodePassed(target, epoch, seq));
 }
 
 /** Says that messages of one target, from one `seq` to another, do not come. */

@@ -1,6 +1,7 @@
 /** A spear: holds the connections of clients and carries messages between them. */
 import { type IdgenContract, idgenContract } from "@gru/idgen/contract";
 import { FollowedClock } from "@gru/shared/clock";
+import type { ReadonlyCompactSet } from "@gru/shared/compact";
 import { agrees, publishedClaim } from "@gru/shared/agreement";
 import { type Node, type NodeOverrides, openNode } from "@gru/shared/node";
 import type { Readiness } from "@gru/shared/readiness";
@@ -34,10 +35,14 @@ import {
   spearService,
 } from "./contract.ts";
 import { drain } from "./session/drain.ts";
+import { Echoes } from "./session/echoes.ts";
 import { startExpiry } from "./session/expiry.ts";
+import { GroupRules } from "./session/group_rules.ts";
 import { WriteScheduler } from "./socket/write_scheduler.ts";
 import { Gateway, type GatewayOptions } from "./socket/gateway.ts";
+import { GroupPlaces } from "./presence/group_places.ts";
 import { GroupUsers } from "./presence/group_users.ts";
+import { groupKinds } from "./groups_config.ts";
 import { Hub } from "./hub/hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
 import { KeptRoom } from "./session/kept.ts";
@@ -45,6 +50,7 @@ import { KicksFollower } from "./session/kicks.ts";
 import { Listeners } from "./hub/listeners.ts";
 import { Canary } from "./hub/canary.ts";
 import { Trail } from "./hub/trail.ts";
+import { type Frame, passedFrame } from "./packets.ts";
 import { Meter } from "./presence/load_meter.ts";
 import { type SpearMeta, startLoadAnnouncement } from "./presence/load_announcement.ts";
 import { guardName } from "./presence/name_guard.ts";
@@ -139,12 +145,14 @@ export async function startSpear(
   const tracing = config.messageSpans === 0
     ? undefined
     : new MessageTracing(config.messageSpans, node.name);
+  const kinds = groupKinds(config.groups);
+  const echoes = kinds && new Echoes<Session>();
   const hub = new Hub<Session>({
     fanOut: (frame, members) => {
       delivered.add(members.size);
       counts.fannedOut(frame, members.size);
       const startedAt = tracing === undefined ? 0 : performance.now();
-      for (const member of members) member.send(frame);
+      give(frame, members, echoes?.senderOf(frame));
       tracing?.given(frame, startedAt, members.size, (done) => scheduler.behind(frame, done));
     },
     onDeliver: (target, epoch, seq, members) => trail.received(target, epoch, seq, members),
@@ -266,6 +274,14 @@ export async function startSpear(
         hub,
         submit,
         decisions,
+        groupRules: kinds && echoes && new GroupRules({
+          ...{ kinds, echoes, hub, submit },
+          places: new GroupPlaces({
+            usersHere: (groupId) => usersHere(hub, groupId),
+            connectionsHere: (groupId) => hub.members(groupTarget(groupId)).size,
+            usersOfGroup: (groupId) => groupUsers.recent(groupId),
+          }),
+        }),
         bans,
         roster,
         groupUsers,
@@ -563,6 +579,12 @@ function openUsedTokens({ auth, mode, redis, redisPassword }: SpearConfig, node:
   return !hasSignedToken2(auth.scheme) || mode === "single"
     ? new MemoryUsedTokens()
     : new RedisUsedTokens({ url: redis, password: redisPassword, node: node.name, log: node.log });
+}
+
+/** @param sender is told the message's place only */
+function give(frame: Frame, members: ReadonlyCompactSet<Session>, sender: Session | undefined) {
+  if (sender === undefined) { for (const member of members) member.send(frame); }
+  else for (const member of members) member.send(member === sender ? passedFrame(frame) : frame);
 }
 
 function usersHere(hub: Hub<Session>, groupId: string): string[] {

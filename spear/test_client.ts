@@ -67,6 +67,7 @@ export class TestClient implements AsyncDisposable {
       "msg",
       "missed",
       "move",
+      "passed",
       "presence",
       "refresh",
       "kicked",

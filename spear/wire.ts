@@ -311,6 +311,11 @@ export function encodePacket(body: string, epoch: string, seq: number): string {
   return `20["msg",${body.slice(0, -1)},"seq":${seq},"epoch":"${epoch}"}]`;
 }
 
+/** In the place of a message that its sender is not sent: how far the target has come. */
+export function encodePassed(target: Target, epoch: string, seq: number): string {
+  return `2${JSON.stringify(["passed", { target: targetOfEvent(target), epoch, seq }])}`;
+}
+
 /** The `msg` event's argument for a message to everyone: of no target, hence without a position. */
 export function broadcastMessage(
   message: Pick<Message, "id" | "createTime" | "fromId" | "content">,
@@ -322,6 +327,9 @@ export function broadcastMessage(
 
 /** Tells a client that it will not be sent these messages; `since` on `subscribe` or `auth` fetches what is kept of them. */
 export function missedEvent(target: Target, epoch: string, from: number, to: number) {
-  const type = target.startsWith("g:") ? 1 : 0;
-  return { target: { id: wireId(target.slice(2)), type }, epoch, from, to };
+  return { target: targetOfEvent(target), epoch, from, to };
+}
+
+function targetOfEvent(target: Target) {
+  return { id: wireId(target.slice(2)), type: target.startsWith("g:") ? 1 : 0 };
 }

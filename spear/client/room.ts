@@ -100,6 +100,8 @@ export class Room extends Emitter<GroupEvents> {
   #give(message: Message): void {
     const { backlog, changed } = this.#options;
     changed();
+    // An own one, where the group has no echo: only its place is given.
+    if (!("content" in message)) return;
     if (this.#early) {
       if (this.#early.push(message) > backlog) this.#early.shift();
       return;

@@ -174,6 +174,9 @@ export class Visit extends Link implements Sender {
       else if (host.current !== this) return;
       else if (msgType < 2) this.#room(msgType, id)?.aside(message);
       else host.emit("broadcast", message);
+    } else if (name === "passed") {
+      const { target: { type, id } } = argument;
+      this.#room(type, id)?.track.message(argument);
     } else if (name === "missed") {
       const { target, epoch, from, to } = argument;
       const room = this.#room(target.type, target.id);

@@ -49,6 +49,12 @@ export class GroupUsers {
     return { ...await reading.online, shared };
   }
 
+  /** What {@linkcode online} would have. */
+  recent(groupId: string): Promise<readonly string[]> {
+    const known = this.#readings.get(groupId);
+    return known !== undefined && this.#isFresh(known) ? known.users : this.fresh(groupId);
+  }
+
   #isFresh({ beganAt }: Reading): boolean {
     return performance.now() - beganAt <= this.#options.keepMs;
   }

@@ -11,6 +11,7 @@ import type { Argument, Target } from "../wire.ts";
 import type { Admitted, Entering } from "./admission.ts";
 import type { Bans } from "./bans.ts";
 import type { Decisions } from "./decisions.ts";
+import type { GroupRules } from "./group_rules.ts";
 import type { KeptRoom } from "./kept.ts";
 import type { Submit } from "./submit.ts";
 import type { Work } from "./work.ts";
@@ -64,6 +65,8 @@ export interface SessionContext<S extends Member> {
   readonly submit: Submit;
   /** Undefined: the business system is asked about nothing. */
   readonly decisions?: Decisions | undefined;
+  /** Undefined: all groups are alike. */
+  readonly groupRules?: GroupRules<S> | undefined;
   readonly bans: Bans;
   /** Undefined: nobody is told who comes and goes. */
   readonly roster: Roster | undefined;

@@ -154,6 +154,7 @@ export class Session implements Member, Worker {
       }
       const target = groupTarget(groupId);
       await this.#sent([target]);
+      using _place = await this.#places("subscribe", [groupId]);
       if (this.#isGone()) return false;
       const join = await this.#node.hub.join(target, this, undefined, this.#joinOptions());
       try {
@@ -337,12 +338,15 @@ export class Session implements Member, Worker {
     // come may ask for all.
     this.#node.work.spend(this, watched * work.ofPresence);
     await this.#sent([...wanted.keys()].map(groupTarget));
+    using _places = await this.#places("subscribe", [...wanted.keys()]);
     if (this.#closed) return;
+    const { groupRules } = this.#node;
+    const isWatched = (id: string) => groupRules?.hasPresence(id) ?? true;
     const options = this.#joinOptions();
     const outcomes = await Promise.allSettled(
       [...wanted.values()].map(async ({ id, since, last, presence }) => {
         // Unwatched: it was kicked out of the group meanwhile, and stays out.
-        if (presence && !await this.#node.presence.watch(id, this)) return [];
+        if (presence && isWatched(id) && !await this.#node.presence.watch(id, this)) return [];
         const join = await this.#node.hub.join(groupTarget(id), this, since, { ...options, last });
         return [{ id, join }];
       }),
@@ -383,12 +387,23 @@ export class Session implements Member, Worker {
       id: wireId(id),
       ...position,
       recovered,
+      ...(wanted.get(id)?.presence && !isWatched(id) ? { presence: false } : {}),
     }));
     for (const { id, join } of entered) {
       if (wanted.get(id)?.since !== undefined) this.#node.counts.recovery(join.recovered);
     }
     reply(success({ subscribeInfo: argument, positions }));
     for (const { join } of entered) join.activate();
+  }
+
+  /** Undefined: no place is needed. Rejects when there is none. */
+  #places(event: string, groupIds: readonly string[]): Promise<Disposable> | undefined {
+    const { groupRules } = this.#node;
+    return groupRules?.places(
+      event,
+      groupIds.filter((id) => !this.groups.has(id)),
+      this.userId ?? "",
+    );
   }
 
   #giveUp(joins: readonly { readonly join: Join }[], wanted: Iterable<string>): void {
@@ -430,10 +445,15 @@ export class Session implements Member, Worker {
       target,
       this.#node.hub,
       decisions === undefined || decided === undefined
-        ? () => this.#node.submit(submission)
+        ? () => this.#submit(submission)
         : () => this.#sendDecided(target, submission, decided, decisions),
     );
     if (!this.#closed) reply(success(accepted));
+  }
+
+  #submit(submission: Submission): Promise<Accepted> {
+    const { groupRules, submit } = this.#node;
+    return groupRules === undefined ? submit(submission) : groupRules.submit(this, submission);
   }
 
   /** @param decided what is sent in its place; undefined: the sender alone gets it */
@@ -449,7 +469,7 @@ export class Session implements Member, Worker {
       if (this.#closed) throw new NotAcceptedError("the connection has ended");
       return await (decision === undefined
         ? this.#sendToSelf(target, submission, decisions)
-        : this.#node.submit(decision));
+        : this.#submit(decision));
     });
   }
 
@@ -480,6 +500,7 @@ export class Session implements Member, Worker {
   async #online(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const groupId = parseArgument("online", raw).value;
     this.#admitted?.requireListen("online", groupId);
+    this.#node.groupRules?.requirePresence("online", groupId);
     const asked = this.#node.decisions?.online(this.userId ?? "", groupId);
     if (asked !== undefined) await asked;
     this.#readings ??= new Turns(readingsAtOnce);

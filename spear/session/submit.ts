@@ -12,6 +12,8 @@ export interface Submission {
   readonly content: string;
   /** The same key again gives the first one's answer, as long as history is kept. Well-formed Unicode. */
   readonly idempotencyKey?: string | undefined;
+  /** Told the message's id before anything is published. */
+  readonly onId?: ((id: string) => void) | undefined;
 }
 
 /**
@@ -46,13 +48,14 @@ export function targetOf({ type, targetId }: Pick<Submission, "type" | "targetId
 export function openSubmit(
   { ids, broker, historyMs, now, before, onAccepted }: SubmitOptions,
 ): Submit {
-  return async ({ fromId, type, targetId, content, idempotencyKey }) => {
+  return async ({ fromId, type, targetId, content, idempotencyKey, onId }) => {
     const askedAt = performance.now();
     const id = await nextId(ids);
     const idAt = performance.now();
     const target = targetOf({ type, targetId });
     const waiting = before?.(target);
     if (waiting !== undefined) await waiting;
+    onId?.(id);
     const createTime = now();
     const accepted = await broker.publish({
       target,

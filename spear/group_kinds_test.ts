@@ -1,0 +1,150 @@
+/** What differs in groups of a kind that the profile names, as clients see it. */
+import assert from "node:assert/strict";
+import { loadConfig } from "@gru/shared/config";
+import { spearSchema } from "./config.ts";
+import { groupKinds } from "./groups_config.ts";
+import { type SpearOverrides, startSpear } from "./spear.ts";
+import { authenticated, modern, old } from "./spear_testing.ts";
+import type { Json, TestClient } from "./test_client.ts";
+
+/** The dev profile with these kinds, as a file would have them. */
+function load(groups: unknown) {
+  const file = Deno.makeTempFileSync({ suffix: ".json" });
+  try {
+    const profile = { mode: "single", port: 0, drainMs: 0, auth: { scheme: "open" }, groups };
+    Deno.writeTextFileSync(file, JSON.stringify(profile));
+    return loadConfig({
+      program: "spear",
+      schema: spearSchema,
+      profiles: new URL("./profiles/", import.meta.url),
+      args: ["--profile", file],
+      environment: () => undefined,
+    });
+  } finally {
+    Deno.removeSync(file);
+  }
+}
+
+function open(groups: readonly object[], overrides: SpearOverrides = {}) {
+  return startSpear(load(groups), overrides);
+}
+
+function subscribe(client: TestClient, userId: number, id: string, more = {}): Promise<Json> {
+  return client.request("subscribe", { userId, subscribeGroups: [{ id, ...more }] });
+}
+
+async function member(address: string, userId: number, group: string, dialect = modern) {
+  const client = await authenticated(address, userId, dialect);
+  const result = await subscribe(client, userId, group);
+  assert.equal(result.success, true, JSON.stringify(result));
+  return client;
+}
+
+function say(client: TestClient, group: string, content: string, more = {}): Promise<Json> {
+  return client.request("msg", { type: 1, target: { id: group }, content, ...more });
+}
+
+Deno.test("the first kind that fits a group holds", () => {
+  const kinds = groupKinds(
+    load([
+      { match: "live:quiet", presence: false },
+      { match: "live:*", members: 5 },
+      { match: [100, 199], echo: false },
+    ]).groups,
+  );
+  assert.equal(kinds?.of("live:quiet")?.presence, false);
+  assert.equal(kinds?.of("live:quiet")?.members, undefined);
+  assert.equal(kinds?.of("live:1")?.members, 5);
+  assert.equal(kinds?.of("150")?.echo, false);
+  assert.equal(kinds?.of("200"), undefined);
+  assert.equal(groupKinds([]), undefined);
+});
+
+Deno.test("a kind of groups that is not right is named with its value", () => {
+  assert.throws(() => load([{ match: "a*b" }]), /groups\.0\.match: is "a\*b"; expected a group id/);
+  assert.throws(() => load([{ match: "*", members: 0 }]), /groups\.0\.members: .*0/);
+  assert.throws(() => load([{ match: "*", echos: false }]), /groups\.0\.echos: .*echo/);
+  assert.throws(() => load([{ match: "*", colour: 1 }]), /groups\.0\.colour: unknown key/);
+});
+
+Deno.test("a group without presence is joined, and says that nobody is told who comes and goes", async () => {
+  await using spear = await open([{ match: "live:*", presence: false }]);
+  await using ann = await authenticated(spear.address, 1);
+  const joined = await subscribe(ann, 1, "live:1", { presence: true });
+  assert.equal(joined.success, true, JSON.stringify(joined));
+  assert.equal(joined.data.positions[0].presence, false);
+  const unasked = await subscribe(ann, 1, "live:2");
+  assert.equal("presence" in unasked.data.positions[0], false);
+  const { errorCode, msg } = await ann.request("online", "live:1");
+  assert.deepEqual([errorCode, msg], [1002, "online: group live:1 has no presence"]);
+
+  // Another group tells, so that what was not told by then never will be.
+  assert.equal((await subscribe(ann, 1, "talk", { presence: true })).success, true);
+  await using _bob = await member(spear.address, 2, "live:1");
+  await using _eve = await member(spear.address, 3, "talk");
+  const told = await ann.next("presence");
+  assert.deepEqual([told.groupId, told.joined.includes(3)], ["talk", true]);
+  assert.deepEqual(ann.pending("presence"), []);
+  assert.deepEqual((await ann.request("online", "talk")).data.userIds.sort(), [1, 3]);
+});
+
+for (const dialect of [modern, old]) {
+  Deno.test(`${dialect.name}: without echo the sender's connection gets its message's place, everybody else the message`, async () => {
+    await using spear = await open([{ match: "live:*", echo: false }]);
+    await using ann = await member(spear.address, 1, "live:1", dialect);
+    await using annAtHome = await member(spear.address, 1, "live:1");
+    await using bob = await member(spear.address, 2, "live:1");
+    const first = await say(ann, "live:1", "first", { clientMsgId: "a" });
+    const repeated = await say(ann, "live:1", "first", { clientMsgId: "a" });
+    assert.deepEqual(repeated, first);
+    await say(bob, "live:1", "second");
+
+    const { epoch, seq } = first.data;
+    assert.deepEqual(await ann.next("passed"), { target: { id: "live:1", type: 1 }, epoch, seq });
+    assert.equal((await ann.next("msg")).content, "second");
+    assert.deepEqual((await bob.next("passed")).seq, seq + 1);
+    assert.equal((await bob.next("msg")).content, "first");
+    for (const content of ["first", "second"]) {
+      assert.equal((await annAtHome.next("msg")).content, content);
+    }
+    for (const client of [ann, annAtHome, bob]) assert.deepEqual(client.pending("msg"), []);
+
+    // Elsewhere it is as ever.
+    assert.equal((await subscribe(ann, 1, "talk")).success, true);
+    await say(ann, "talk", "hello");
+    assert.equal((await ann.next("msg")).content, "hello");
+  });
+}
+
+Deno.test("a full group takes nobody but those who are in it, until somebody leaves", async () => {
+  await using spear = await open([{ match: "class:*", members: 2 }]);
+  await using ann = await member(spear.address, 1, "class:1");
+  await using bob = await member(spear.address, 2, "class:1");
+  await using _annAtHome = await member(spear.address, 1, "class:1");
+  await using eve = await authenticated(spear.address, 3);
+  const refused = await subscribe(eve, 3, "class:1");
+  assert.deepEqual([refused.errorCode, refused.msg], [
+    1002,
+    "subscribe: group class:1 is full: it has 2 users, of 2 at most",
+  ]);
+  assert.equal((await subscribe(ann, 1, "class:1")).success, true);
+  await bob.request("unsubscribe", { userId: 2, subscribeGroups: [{ id: "class:1" }] });
+  assert.equal((await subscribe(eve, 3, "class:1")).success, true);
+});
+
+Deno.test("of many who enter a group at once only as many are taken as it has places", async () => {
+  await using spear = await open([{ match: "class:*", members: 3 }]);
+  await using stack = new AsyncDisposableStack();
+  const clients = await Promise.all(
+    Array.from({ length: 10 }, async (_, i) => ({
+      userId: i + 1,
+      client: stack.use(await authenticated(spear.address, i + 1)),
+    })),
+  );
+  const results = await Promise.all(
+    clients.map(({ client, userId }) => subscribe(client, userId, "class:1")),
+  );
+  assert.equal(results.filter(({ success }) => success).length, 3);
+  const { data } = await clients[0]?.client.request("online", "class:1");
+  assert.equal(data.userIds.length, 3);
+});
