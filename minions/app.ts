@@ -5,11 +5,13 @@ import { parse } from "hono/utils/cookie";
 import { clientAddress } from "@gru/shared/http/client_address";
 import { clientAddress as spearAddress } from "@gru/spear/contract";
 import { publishBodyBytes } from "@gru/stat/contract";
+import { testToken } from "@gru/shared/deploy/token";
 import { redact } from "@gru/shared/redact";
+import { expectedUserId, isUserId } from "@gru/spear/identifiers";
 import { readAssets } from "./assets.ts";
 import type { Cluster } from "./cluster.ts";
 import { Live } from "./live.ts";
-import { type Operator, sessionMs, type SignIn } from "./sign_in.ts";
+import { type Operator, type Role, sessionMs, type SignIn } from "./sign_in.ts";
 import { StatCalls, StatRefused, Unreachable } from "./stat_calls.ts";
 import type { Vitals } from "./vitals.ts";
 
@@ -21,6 +23,8 @@ export interface AppOptions {
   readonly vitals: Pick<Vitals, "read">;
   /** The key of stat's HTTP API; undefined: none is needed. */
   readonly apiKey: string | undefined;
+  /** Signs tokens for simulated clients; undefined: none are made. */
+  readonly trialSecret?: string | undefined;
   readonly closing: AbortSignal;
   /** Unix milliseconds of the snapshots; default: this machine's clock. */
   readonly now?: () => number;
@@ -42,6 +46,9 @@ export interface ConsoleBindings {
 }
 
 type Env = { Bindings: ConsoleBindings; Variables: { operator: Operator } };
+
+/** Simulated clients that go on for longer get another token. */
+const trialMinutes = 60;
 
 /** The limit before sign-in: enough for a password. */
 const strangerBodyBytes = 4096;
@@ -107,15 +114,13 @@ export function minionsApp(options: AppOptions): Hono<Env> {
     app.get(path, (c) => c.body(text, 200, { "content-type": type, "cache-control": "no-cache" }));
   }
 
-  app.get(
-    "/session",
-    (c) =>
-      c.json({
-        role: signIn.roleOf(getCookie(c, cookie)) ?? null,
-        open: signIn.open,
-        named: signIn.named,
-      }),
-  );
+  const sessionOf = (role: Role | undefined) => ({
+    role: role ?? null,
+    open: signIn.open,
+    named: signIn.named,
+    makesTokens: role === "act" && options.trialSecret !== undefined,
+  });
+  app.get("/session", (c) => c.json(sessionOf(signIn.roleOf(getCookie(c, cookie)))));
   app.post("/sign-in", async (c) => {
     const { password, name: user = "" } = await c.req.json().catch(() => ({}));
     for (const [field, value] of Object.entries({ password, name: user })) {
@@ -149,7 +154,7 @@ export function minionsApp(options: AppOptions): Hono<Env> {
           maxAge: sessionMs / 1000,
           secure: c.req.header("x-forwarded-proto") === "https",
         });
-        return c.json({ role: result.role, open: false, named: signIn.named });
+        return c.json(sessionOf(result.role));
     }
   });
   app.post("/sign-out", (c) => {
@@ -180,6 +185,23 @@ export function minionsApp(options: AppOptions): Hono<Env> {
       ?.addresses[spearAddress];
     if (addr === undefined) return c.json(noTicket(`no spear ${name} takes clients`), 503);
     return c.json({ success: true, data: { addr, name, token: "", backupNodes: [] } });
+  });
+  app.post("/token", async (c) => {
+    const { trialSecret } = options;
+    if (c.get("operator").role !== "act" || trialSecret === undefined) {
+      const message =
+        "Tokens for trying need the role act, the profile dev, and GRU_TOKEN1_SECRET at the console";
+      return refuse(c, 403, "forbidden", message);
+    }
+    const { userId } = await c.req.json().catch(() => ({}));
+    if (!isUserId(userId)) {
+      const is = JSON.stringify(userId)?.slice(0, 100) ?? "missing";
+      return refuse(c, 400, "invalid_argument", `userId: expected ${expectedUserId}, is ${is}`);
+    }
+    const token = await testToken(trialSecret, {
+      ...{ user: userId, name: `user${userId}`, groups: ["*"], minutes: trialMinutes },
+    });
+    return c.json({ token });
   });
   app.all("/api/*", async (c) => {
     const { method } = c.req;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { jwtVerify } from "jose";
 import type { Instance } from "@gru/shared/registry/registry";
 import { proofHeader, Verifier } from "@gru/shared/rpc/proof";
 import { minionsApp } from "./app.ts";
@@ -9,7 +10,11 @@ function instance(service: string, addresses: Record<string, string>): Instance 
   return { service, name: `${service}1`, addresses, startedAt: 0, meta: {} };
 }
 
-function app(passwords: { act?: string; look?: string } = {}, instances: Instance[] = []) {
+function app(
+  passwords: { act?: string; look?: string } = {},
+  instances: Instance[] = [],
+  trialSecret?: string,
+) {
   return minionsApp({
     name: "minions1",
     cluster: {
@@ -21,6 +26,7 @@ function app(passwords: { act?: string; look?: string } = {}, instances: Instanc
     vitals: { read: () => Promise.resolve([]) },
     signIn: new SignIn({ act: passwords.act, look: passwords.look }),
     apiKey: "key",
+    trialSecret,
     closing: new AbortController().signal,
     trustedHops: 1,
   });
@@ -233,4 +239,46 @@ Deno.test("minionsApp reports what is wrong with stat or ticket, without asking 
   ]);
   const ticket = await messageOf("/ticket", [instance("ticket", { http: "http://127.0.0.1:1" })]);
   assert.deepEqual(ticket.slice(0, 2), unavailable);
+});
+
+Deno.test("minionsApp makes tokens for trying only with a secret for them, and only for who may act", async () => {
+  const trialSecret = "a secret of 32 characters or more";
+  const ask = async (over: ReturnType<typeof app>, password: string, userId: unknown = "7") => {
+    const { cookie } = await signIn(over, password);
+    const { makesTokens } = await (await over.request(`${host}/session`, { headers: { cookie } }))
+      .json();
+    const response = await over.request(`${host}/token`, {
+      method: "POST",
+      headers: { ...console, cookie },
+      body: JSON.stringify({ userId }),
+    });
+    return { makesTokens, response };
+  };
+  const passwords = { act: "strong", look: "weak" };
+  for (
+    const [over, password] of [
+      [app(passwords), "strong"],
+      [app(passwords, [], trialSecret), "weak"],
+    ] as const
+  ) {
+    const { makesTokens, response } = await ask(over, password);
+    assert.equal(makesTokens, false);
+    assert.deepEqual(await codeOf(response), [403, "forbidden"]);
+  }
+  const over = app(passwords, [], trialSecret);
+  assert.deepEqual(await codeOf((await ask(over, "strong", "a b")).response), [
+    400,
+    "invalid_argument",
+  ]);
+  const { makesTokens, response } = await ask(over, "strong");
+  assert.equal(makesTokens, true);
+  const key = new TextEncoder().encode(trialSecret);
+  const { payload } = await jwtVerify((await response.json()).token, key);
+  assert.deepEqual([payload.sub, payload.groups], ["7", ["*"]]);
+  const stranger = await over.request(`${host}/token`, {
+    method: "POST",
+    headers: console,
+    body: "{}",
+  });
+  assert.deepEqual(await codeOf(stranger), [401, "unauthenticated"]);
 });

@@ -1,6 +1,6 @@
 /** The web console. */
 import { z } from "zod";
-import { secret } from "@gru/shared/config";
+import { profileName, secret } from "@gru/shared/config";
 import { idgenContract } from "@gru/idgen/contract";
 import { guarded } from "@gru/shared/http/exposure";
 import { type NodeOverrides, nodeShape, openNode } from "@gru/shared/node";
@@ -31,6 +31,10 @@ export const minionsSchema = z.strictObject({
     "users with names of their own, for the audit log: `deno task hash ann act` makes one",
   ),
   apiKey: secret("GRU_STAT_API_KEY").describe("the key of stat's HTTP API, the same as stat's"),
+  profile: profileName(),
+  token1Secret: secret("GRU_TOKEN1_SECRET").describe(
+    "in the profile dev, with ticket's scheme jwt: who may act at the console can make tokens for its simulated clients; other profiles do not use it",
+  ),
 }).refine(
   ({ signIn, password, users }) =>
     signIn === "open" || password !== undefined || users !== undefined,
@@ -56,7 +60,7 @@ export async function startMinions(
   config: MinionsConfig,
   overrides: NodeOverrides = {},
 ): Promise<Minions> {
-  const { password, lookPassword, users, apiKey } = config;
+  const { password, lookPassword, users, apiKey, profile, token1Secret } = config;
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode("minions", config, overrides));
   const idgen = stack.use(await node.connect(idgenContract));
@@ -82,6 +86,8 @@ export async function startMinions(
       () =>
         cluster.view.instances.flatMap(({ service, name }) => service === "spear" ? [name] : []),
     ),
+    // Whoever has this key can be any user: it is for trying alone.
+    trialSecret: profile === "dev" ? token1Secret : undefined,
     trustedHops: config.trustedHops,
     onSignIn(result, address, user) {
       signIns.inc({ result });

@@ -14,6 +14,8 @@ export interface Session {
   readonly open: boolean;
   /** There are users with names of their own. */
   readonly named: boolean;
+  /** The console can make a token for a simulated client. */
+  readonly makesTokens: boolean;
 }
 
 /** An event of the window: the server does not know this session any more. */

@@ -48,7 +48,7 @@ class Frame {
 
   signedOut(): void {
     if (this.#session.role === null) return;
-    this.#session = { ...this.#session, role: null, open: false };
+    this.#session = { ...this.#session, role: null, open: false, makesTokens: false };
     this.#source?.close();
     this.#source = undefined;
     this.#snapshot = undefined;
@@ -98,7 +98,7 @@ class Frame {
       main,
     );
     document.title = `${t(name)} · Gru`;
-    this.#page = pages[name]({ main, mayAct, path });
+    this.#page = pages[name]({ main, mayAct, makesTokens: this.#session.makesTokens, path });
     if (this.#snapshot !== undefined) this.#page.update?.(this.#snapshot);
     this.#connect();
     this.#showStatus();

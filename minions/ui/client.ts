@@ -1,4 +1,5 @@
 /** Simulated clients, side by side: real connections from this browser to the spears, by the client library. */
+import { call, messageOf } from "./api.ts";
 import { badge, field, h, keepOptions, setText } from "./dom.ts";
 import { timeOfDay } from "./format.ts";
 import type { Page, PageOptions } from "./page.ts";
@@ -21,13 +22,13 @@ interface Card {
   stop(): void;
 }
 
-export function clientPage({ main }: PageOptions): Page {
+export function clientPage({ main, makesTokens }: PageOptions): Page {
   const list = h("div", { class: "clients" });
   const cards = new Set<Card>();
   let made = 0;
   let spears: readonly Spear[] = [];
   function add(): void {
-    const card = clientCard(++made, () => {
+    const card = clientCard(++made, makesTokens, () => {
       card.stop();
       cards.delete(card);
       card.element.remove();
@@ -54,11 +55,12 @@ export function clientPage({ main }: PageOptions): Page {
   };
 }
 
-function clientCard(number: number, remove: () => void): Card {
+function clientCard(number: number, makesTokens: boolean, remove: () => void): Card {
   const plain = { autocomplete: "off", spellcheck: "false" };
   const by = h("select", {}, h("option", { value: "" }, t("throughTicket")));
   const userId = h("input", { value: number, inputmode: "numeric", ...plain });
-  const token1 = h("input", { value: "any", ...plain });
+  const token1 = h("input", { value: makesTokens ? "" : "any", ...plain });
+  const makeToken = h("button", { type: "button", onclick: fillToken }, t("makeToken"));
   const group = h("input", { value: "10", ...plain });
   const toKind: HTMLSelectElement = h(
     "select",
@@ -105,6 +107,15 @@ function clientCard(number: number, remove: () => void): Card {
   }
   const client = new SimulatedClient({ onState: showState, onMessage: showMessage, say });
 
+  async function fillToken(): Promise<void> {
+    try {
+      const body = { userId: userId.value.trim() };
+      token1.value = (await call<{ readonly token: string }>("POST", "/token", body)).token;
+      say("ok", t("tokenMade", body.userId));
+    } catch (error) {
+      say("problem", messageOf(error));
+    }
+  }
   function toggle(event: Event): void {
     event.preventDefault();
     if (!client.isOff) return client.disconnect();
@@ -127,10 +138,11 @@ function clientCard(number: number, remove: () => void): Card {
     ),
     h(
       "form",
-      { class: "grid", onsubmit: toggle },
+      { class: makesTokens ? "grid five" : "grid", onsubmit: toggle },
       field(t("by"), by),
       field(t("userId"), userId),
       field(t("token1"), token1),
+      makesTokens ? makeToken : undefined,
       connect,
     ),
     h("div", { class: "grid" }, field(t("groupId"), group), forGroup),

@@ -5,6 +5,8 @@ export interface PageOptions {
   /** Empty; the page fills it. */
   readonly main: HTMLElement;
   readonly mayAct: boolean;
+  /** The console makes tokens for simulated clients. */
+  readonly makesTokens: boolean;
   /** What follows the page's name in the address: `#/people/user/5` gives `["user", "5"]`. */
   readonly path: readonly string[];
 }

@@ -276,6 +276,11 @@ const words = {
   by: ["Through", "接入方式"],
   throughTicket: ["ticket", "ticket"],
   token1: ["token1", "token1"],
+  makeToken: ["Make a token", "生成令牌"],
+  tokenMade: [
+    "A token for user {0}, for an hour: for trying only",
+    "用户 {0} 的令牌，一小时内有效，仅供试用",
+  ],
   connecting: ["connecting…", "正在连接…"],
   connect: ["Connect", "连接"],
   disconnect: ["Disconnect", "断开"],

@@ -159,4 +159,7 @@ Deno.test("a test token is one that the public key verifies, with the claims tha
   assert.deepEqual({ sub, name, app, groups }, {
     ...{ sub: "7", name: "Ann", app: "1", groups: [10, "room:*"] },
   });
+  const secret = "a secret of 32 characters or more";
+  const other = await testToken(secret, { user: "8", name: "Bob", groups: ["*"], minutes: 5 });
+  assert.equal((await jwtVerify(other, new TextEncoder().encode(secret))).payload.sub, "8");
 });

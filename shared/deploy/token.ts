@@ -6,9 +6,13 @@
 import { parseArgs } from "node:util";
 import { importPKCS8, SignJWT } from "jose";
 
-/** @param groups ids, prefixes as `room:*`, or `*`. @throws {TypeError} when the key is no PEM of PKCS 8 on P-256 */
+/**
+ * @param key a private key on P-256 as PEM of PKCS 8, or any other text: a secret
+ * @param groups ids, prefixes as `room:*`, or `*`
+ * @throws {TypeError} when the PEM holds no such key
+ */
 export async function testToken(
-  privateKey: string,
+  key: string,
   { user, name, groups, minutes }: {
     readonly user: string;
     readonly name: string;
@@ -16,9 +20,11 @@ export async function testToken(
     readonly minutes: number;
   },
 ): Promise<string> {
+  const isPem = key.startsWith("-----BEGIN ");
   return await new SignJWT({ name, app: "1", groups: groups.map(asId) })
-    .setProtectedHeader({ alg: "ES256" }).setSubject(user).setIssuedAt()
-    .setExpirationTime(`${minutes} minutes`).sign(await importPKCS8(privateKey, "ES256"));
+    .setProtectedHeader({ alg: isPem ? "ES256" : "HS256" }).setSubject(user).setIssuedAt()
+    .setExpirationTime(`${minutes} minutes`)
+    .sign(isPem ? await importPKCS8(key, "ES256") : new TextEncoder().encode(key));
 }
 
 function asId(group: string): string | number {
