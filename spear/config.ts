@@ -8,7 +8,7 @@ import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
 import { spearAuth } from "@gru/ticket/contract";
 import { historyBytes } from "./broker/broker.ts";
 import { decisionsSchema } from "./decisions_config.ts";
-import { groupsSchema } from "./groups_config.ts";
+import { groupsSchema, historyShape } from "./groups_config.ts";
 
 export const spearSchema = z.strictObject({
   mode: z.enum(["single", "redis", "rocketmq"]).default("redis")
@@ -60,12 +60,12 @@ export const spearSchema = z.strictObject({
   weight: z.number().min(0).max(100).default(1)
     .describe("this node's share of the users, relative to the other nodes; 0: no new users"),
   history: z.strictObject({
-    size: z.int().min(0).max(1_000_000).default(1000)
+    size: historyShape.size.default(1000)
       .describe("messages kept for each group and each user; 0: none"),
-    bytes: z.int().min(0).default(historyBytes).describe(
+    bytes: historyShape.bytes.default(historyBytes).describe(
       "bytes of messages kept for each group and each user; the newest message is always kept",
     ),
-    ageMs: z.int().min(1000).default(300_000)
+    ageMs: historyShape.ageMs.default(300_000)
       .describe("milliseconds for which a message is kept"),
   }).prefault({}),
   groups: groupsSchema,

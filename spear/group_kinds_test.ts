@@ -49,21 +49,25 @@ Deno.test("the first kind that fits a group holds", () => {
     load([
       { match: "live:quiet", presence: false },
       { match: "live:*", members: 5 },
-      { match: [100, 199], echo: false },
-    ]).groups,
+      { match: [100, 199], echo: false, history: { size: 7 } },
+    ]),
   );
   assert.equal(kinds?.of("live:quiet")?.presence, false);
   assert.equal(kinds?.of("live:quiet")?.members, undefined);
   assert.equal(kinds?.of("live:1")?.members, 5);
   assert.equal(kinds?.of("150")?.echo, false);
   assert.equal(kinds?.of("200"), undefined);
-  assert.equal(groupKinds([]), undefined);
+  assert.deepEqual(kinds?.historyOf("g:150"), { size: 7, ageMs: 300_000, bytes: 16_000_000 });
+  assert.equal(kinds?.historyOf("u:150").size, 1000);
+  assert.equal(groupKinds(load([])), undefined);
 });
 
 Deno.test("a kind of groups that is not right is named with its value", () => {
   assert.throws(() => load([{ match: "a*b" }]), /groups\.0\.match: is "a\*b"; expected a group id/);
   assert.throws(() => load([{ match: "*", members: 0 }]), /groups\.0\.members: .*0/);
   assert.throws(() => load([{ match: "*", echos: false }]), /groups\.0\.echos: .*echo/);
+  assert.throws(() => load([{ match: "*", history: { ageMs: 1 } }]), /groups\.0\.history\.ageMs/);
+  assert.throws(() => load([{ match: "*", history: { sizes: 1 } }]), /sizes: .*mean .*size/);
   assert.throws(() => load([{ match: "*", colour: 1 }]), /groups\.0\.colour: unknown key/);
 });
 
@@ -147,4 +151,26 @@ Deno.test("of many who enter a group at once only as many are taken as it has pl
   assert.equal(results.filter(({ success }) => success).length, 3);
   const { data } = await clients[0]?.client.request("online", "class:1");
   assert.equal(data.userIds.length, 3);
+});
+
+Deno.test("of a kind of groups as much is kept as it says, and messages say for how long", async () => {
+  await using spear = await open([
+    { match: "live:*", history: { size: 0 } },
+    { match: "talk:*", history: { size: 2, ageMs: 60_000 } },
+  ]);
+  await using ann = await authenticated(spear.address, 1);
+  await using bob = await authenticated(spear.address, 2);
+  const kept: string[][] = [];
+  for (const group of ["live:1", "talk:1", "any"]) {
+    for (const content of ["1", "2", "3"]) await say(ann, group, content);
+    const joined = await subscribe(bob, 2, group, { last: 10 });
+    const messages = bob.pending("msg").splice(0);
+    kept.push(messages.map(({ content }) => content));
+    assert.equal(joined.data.positions[0].seq, 3);
+    await say(ann, group, "4");
+    const { createTime, expireTime } = await bob.next("msg");
+    const keptMs = { "live:1": -createTime, "talk:1": 60_000, any: 300_000 }[group];
+    assert.equal(expireTime - createTime, keptMs);
+  }
+  assert.deepEqual(kept, [[], ["2", "3"], ["1", "2", "3"]]);
 });

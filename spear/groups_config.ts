@@ -1,7 +1,16 @@
 /** The part of spear's profile named `groups`: what differs for groups of a kind. */
 import { z } from "zod";
+import { historyBytes, type HistoryLimits } from "./broker/broker.ts";
+import type { Target } from "./wire.ts";
 import { allows } from "@gru/ticket/token";
 import { patternSchema } from "@gru/ticket/contract";
+
+/** What is kept of a target. */
+export const historyShape = {
+  size: z.int().min(0).max(1_000_000),
+  bytes: z.int().min(0),
+  ageMs: z.int().min(1000),
+};
 
 const kind = z.strictObject({
   match: patternSchema("a group id"),
@@ -11,23 +20,38 @@ const kind = z.strictObject({
   echo: z.boolean().default(true),
   /** Users that may be in such a group, on all nodes together. */
   members: z.int().min(1).optional(),
+  /** What is left out is as in the profile's `history`. */
+  history: z.strictObject(historyShape).partial().meta({ unknownKeys: "refuse" }).optional(),
 });
 
 export const groupsSchema = z.array(kind.meta({ unknownKeys: "refuse" })).default([]).describe(
-  "options of groups of a kind: { match, presence, echo, members }; the first whose match fits a group holds; in a file only",
+  "options of groups of a kind: { match, presence, echo, members, history }; the first whose match fits a group holds; in a file only",
 );
 
-export type GroupOptions = Omit<z.output<typeof kind>, "match">;
+export interface GroupOptions extends Omit<z.output<typeof kind>, "match" | "history"> {
+  readonly history: HistoryLimits;
+}
+
+interface KindsConfig {
+  readonly groups: z.output<typeof groupsSchema>;
+  readonly history: HistoryLimits;
+}
 
 /** Groups whose options are remembered, at most. */
 const rememberedAtMost = 10_000;
 
 export class GroupKinds {
-  readonly #kinds: z.output<typeof groupsSchema>;
+  readonly #kinds: readonly (Pick<z.output<typeof kind>, "match"> & GroupOptions)[];
+  readonly #history: HistoryLimits;
   readonly #known = new Map<string, GroupOptions | undefined>();
 
-  constructor(kinds: z.output<typeof groupsSchema>) {
-    this.#kinds = kinds;
+  constructor({ groups, history }: KindsConfig) {
+    this.#history = history;
+    this.#kinds = groups.map((kind) => {
+      const { size = history.size, ageMs = history.ageMs, bytes = history.bytes } = kind.history ??
+        {};
+      return { ...kind, history: { size, ageMs, bytes: bytes ?? historyBytes } };
+    });
   }
 
   /** Undefined: nothing differs. */
@@ -39,9 +63,15 @@ export class GroupKinds {
     this.#known.set(groupId, options);
     return options;
   }
+
+  /** What is kept of it. */
+  readonly historyOf = (target: Target): HistoryLimits => {
+    const options = target.startsWith("g:") ? this.of(target.slice(2)) : undefined;
+    return options?.history ?? this.#history;
+  };
 }
 
 /** Undefined: the profile names none. */
-export function groupKinds(kinds: z.output<typeof groupsSchema>): GroupKinds | undefined {
-  return kinds.length === 0 ? undefined : new GroupKinds(kinds);
+export function groupKinds(config: KindsConfig): GroupKinds | undefined {
+  return config.groups.length === 0 ? undefined : new GroupKinds(config);
 }

@@ -2,7 +2,7 @@
 import type { Node } from "@gru/shared/node";
 import type { RedisDriver } from "@gru/shared/redis/link";
 import { readPem } from "@gru/shared/pem";
-import type { Broker, BrokerSink, ServedBroker } from "./broker/broker.ts";
+import type { Broker, BrokerSink, HistoryOf, ServedBroker } from "./broker/broker.ts";
 import { MemoryBus } from "./broker/memory.ts";
 import type { SpearConfig } from "./config.ts";
 import { spearService } from "./contract.ts";
@@ -13,6 +13,8 @@ export interface OpenBrokerOptions {
   readonly bus?: MemoryBus | undefined;
   readonly redisDriver?: RedisDriver | undefined;
   readonly node: Node;
+  /** Default: as the profile's `history`. */
+  readonly historyOf?: HistoryOf | undefined;
   /** What the registry shows of this start of the node, as `meta.session`. */
   readonly session: string;
   /** Found after the start, because Redis was out of reach then: it belongs to another cluster. */
@@ -27,10 +29,14 @@ export async function openBroker(
   stack: AsyncDisposableStack,
 ): Promise<Broker | ServedBroker> {
   const { history, publishMs, durability, mode, redis, redisPassword } = config;
-  const { bus, redisDriver, node } = options;
-  if (mode === "single") return stack.use((bus ?? new MemoryBus(history)).connect(sink));
+  const { bus, redisDriver, node, historyOf } = options;
+  if (mode === "single") {
+    const own = bus ?? new MemoryBus(history, Date.now, historyOf);
+    return stack.use(own.connect(sink));
+  }
   const common = {
     ...{ url: redis, password: redisPassword, driver: redisDriver, history, publishMs },
+    historyOf,
     ...{ durability, node: node.name, log: node.log },
   };
   // A simulation has one cluster only.

@@ -19,6 +19,7 @@ import { hasSignedToken2, verifier } from "@gru/ticket/token";
 import { admit, Entering } from "./session/admission.ts";
 import { Bans } from "./session/bans.ts";
 import { followBans } from "./session/bans_follow.ts";
+import type { HistoryLimits } from "./broker/broker.ts";
 import type { MemoryBus } from "./broker/memory.ts";
 import { openBroker } from "./open_broker.ts";
 import { Rebalance } from "./session/rebalance.ts";
@@ -145,7 +146,7 @@ export async function startSpear(
   const tracing = config.messageSpans === 0
     ? undefined
     : new MessageTracing(config.messageSpans, node.name);
-  const kinds = groupKinds(config.groups);
+  const kinds = groupKinds(config);
   const echoes = kinds && new Echoes<Session>();
   const hub = new Hub<Session>({
     fanOut: (frame, members) => {
@@ -168,7 +169,10 @@ export async function startSpear(
     refuseClients();
   };
   const { bus, redisDriver } = overrides;
-  const brokerOptions = { bus, redisDriver, node, session, onForeign };
+  const brokerOptions = {
+    ...{ bus, redisDriver, node, session, onForeign },
+    historyOf: kinds?.historyOf,
+  };
   const broker = await openBroker(config, brokerOptions, hub, stack);
   hub.connect(broker);
   if ("proveWritable" in broker) stack.use(needRedis(readiness, broker));
@@ -185,12 +189,13 @@ export async function startSpear(
       log,
     }),
   );
+  const historyMs = keptMs(config.history);
   const submit = counts.counting(openSubmit({
     ids,
     broker,
     before: active && ((target) => active.before(target)),
     now: node.clock.now,
-    historyMs: config.history.size === 0 ? 0 : config.history.ageMs,
+    historyMs: kinds === undefined ? () => historyMs : (target) => keptMs(kinds.historyOf(target)),
     onAccepted: ({ id, epoch, seq }, target, fromId, times) => {
       accepted.add(1);
       trail.accepted({ id, epoch, seq, target, fromId });
@@ -579,6 +584,10 @@ function openUsedTokens({ auth, mode, redis, redisPassword }: SpearConfig, node:
   return !hasSignedToken2(auth.scheme) || mode === "single"
     ? new MemoryUsedTokens()
     : new RedisUsedTokens({ url: redis, password: redisPassword, node: node.name, log: node.log });
+}
+
+function keptMs({ size, ageMs }: HistoryLimits): number {
+  return size === 0 ? 0 : ageMs;
 }
 
 /** @param sender is told the message's place only */

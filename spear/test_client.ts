@@ -117,7 +117,7 @@ export class TestClient implements AsyncDisposable {
   }
 
   /** What has come and not been asked for. */
-  pending(event: string): readonly Json[] {
+  pending(event: string): Json[] {
     return this.#received.get(event) ?? [];
   }
 

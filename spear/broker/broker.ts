@@ -154,6 +154,9 @@ export interface HistoryLimits {
   readonly ageMs: number;
 }
 
+/** What is kept of a target, where targets differ. */
+export type HistoryOf = (target: Target) => HistoryLimits;
+
 export class NotAcceptedError extends Error {
   override readonly name = "NotAcceptedError";
 }

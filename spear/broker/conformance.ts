@@ -254,6 +254,38 @@ export const brokerCases: readonly BrokerCase[] = [
     },
   },
   {
+    name: "of some targets more or less is kept, for another time, than of others",
+    run: async (cluster) => {
+      const [short, long, brief, none] = [newTarget(), newTarget(), newTarget(), newTarget()];
+      const history = { ...defaults.history, size: 5 };
+      const limits = new Map([
+        [short, { ...history, size: 2 }],
+        [long, { ...history, size: 300 }],
+        [brief, { ...history, ageMs: 1000 }],
+        [none, { ...history, size: 0 }],
+      ]);
+      await using pair = await nodes(cluster, {
+        history,
+        historyOf: (target) => limits.get(target) ?? history,
+      });
+      const { a, b } = pair;
+      const kept = async (target: Target, after: Position) =>
+        (await seqsAfter(b.broker, target, after)).seqs;
+      const at = new Map<Target, Position>();
+      for (const target of [newTarget(), short, long, none]) {
+        const published = await publishAll(a, target, 250);
+        at.set(target, published.at(0));
+        const size = Math.min(limits.get(target)?.size ?? history.size, 250);
+        assert.deepEqual(await kept(target, published.at(0)), range(250, 251 - size));
+      }
+      await b.member(brief);
+      const first = await b.publish(brief, "m", "key");
+      await waitFor(async () => (await kept(brief, { ...first, seq: 0 })).length === 0);
+      assert.deepEqual(await a.publish(brief, "n"), { ...first, id: "n", seq: 2 });
+      assert.deepEqual((await kept(long, at.get(long) ?? first)).length, 250);
+    },
+  },
+  {
     name: "history is read in pages limited by messages and bytes, without gaps between pages",
     run: async (cluster) => {
       await using pair = await nodes(cluster);

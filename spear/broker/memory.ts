@@ -4,6 +4,7 @@ import {
   type Broker,
   type BrokerSink,
   type HistoryLimits,
+  type HistoryOf,
   type HistoryPage,
   type KnownPosition,
   messagesPerPage,
@@ -17,6 +18,7 @@ import { HistoryRing } from "./history_ring.ts";
 import type { Position, Target } from "../wire.ts";
 
 interface Log {
+  readonly limits: HistoryLimits;
   epoch: string;
   seq: number;
   /** Set with the first message. */
@@ -31,13 +33,18 @@ const sweepEveryMs = 10_000;
 
 /** Holds the logs of all targets. */
 export class MemoryBus {
-  readonly #limits: HistoryLimits;
+  readonly #historyOf: HistoryOf;
   readonly #now: () => number;
   readonly #logs = new Map<Target, Log>();
   #sweptAt: number;
 
-  constructor(limits: HistoryLimits, now: () => number = Date.now) {
-    this.#limits = limits;
+  /** @param historyOf default: `limits` for all */
+  constructor(
+    limits: HistoryLimits,
+    now: () => number = Date.now,
+    historyOf: HistoryOf = () => limits,
+  ) {
+    this.#historyOf = historyOf;
     this.#now = now;
     this.#sweptAt = now();
   }
@@ -82,15 +89,15 @@ export class MemoryBus {
 
     const seq = ++log.seq;
     const accepted = { id, epoch: log.epoch, seq };
-    const keptUntil = now + this.#limits.ageMs;
+    const keptUntil = now + log.limits.ageMs;
     if (idempotencyKey !== undefined) {
       // Removed and inserted again, even if an old entry has expired: entries must stay in order of their age.
       log.accepted ??= new Map();
       log.accepted.delete(idempotencyKey);
       log.accepted.set(idempotencyKey, { accepted, keptUntil });
     }
-    if (this.#limits.size > 0) {
-      (log.kept ??= new HistoryRing(this.#limits, seq)).add(seq, body, keptUntil);
+    if (log.limits.size > 0) {
+      (log.kept ??= new HistoryRing(log.limits, seq)).add(seq, body, keptUntil);
     }
     for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
     return accepted;
@@ -124,6 +131,7 @@ export class MemoryBus {
   #log(target: Target): Log {
     this.#sweep();
     const log = this.#logs.getOrInsertComputed(target, () => ({
+      limits: this.#historyOf(target),
       epoch: newEpoch(),
       seq: 0,
       kept: undefined,
@@ -141,7 +149,7 @@ export class MemoryBus {
     if (now - this.#sweptAt < sweepEveryMs) return;
     this.#sweptAt = now;
     for (const [target, log] of this.#logs) {
-      if (log.listeners.size === 0 && now - log.usedAt > this.#limits.ageMs) {
+      if (log.listeners.size === 0 && now - log.usedAt > log.limits.ageMs) {
         this.#logs.delete(target);
         continue;
       }

@@ -9,7 +9,8 @@ for (const { name, needs, run } of brokerCases) {
   Deno.test(`MemoryBus: ${name}`, async () => {
     let bus: MemoryBus | undefined;
     await run({
-      open: async (sink, { history }) => (bus ??= new MemoryBus(history)).connect(sink),
+      open: async (sink, { history, historyOf }) =>
+        (bus ??= new MemoryBus(history, Date.now, historyOf)).connect(sink),
       [Symbol.asyncDispose]: async () => {},
     });
   });

@@ -1,13 +1,14 @@
 /** Shared by the broker tests: a node with a hub, and members that record what they get. */
 import assert from "node:assert/strict";
 import { waitFor } from "@gru/shared/testing/harness";
-import type { Accepted, Broker, BrokerSink, HistoryLimits } from "./broker.ts";
+import type { Accepted, Broker, BrokerSink, HistoryLimits, HistoryOf } from "./broker.ts";
 import { Hub, type Member } from "../hub/hub.ts";
 import type { Frame } from "../packets.ts";
 import type { Position, Target } from "../wire.ts";
 
 export interface BrokerOptions {
   readonly history: HistoryLimits;
+  readonly historyOf?: HistoryOf;
   readonly publishMs: number;
 }
 

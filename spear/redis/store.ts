@@ -17,6 +17,7 @@ import {
   type Broker,
   historyBytes,
   type HistoryLimits,
+  type HistoryOf,
   type HistoryPage,
   type KnownPosition,
   largestSeq,
@@ -54,6 +55,8 @@ export interface RedisStoreOptions {
   /** Names this spear among all that use the same Redis. */
   readonly node: string;
   readonly history: HistoryLimits;
+  /** Default: {@linkcode history} for all. */
+  readonly historyOf?: HistoryOf | undefined;
   /** A publication is accepted or refused within this time. */
   readonly publishMs: number;
   /** What a success means: Redis has it, or a replica of it as well. Default `one`. */
@@ -91,9 +94,10 @@ const replicaMs = 1000;
 
 export class RedisStore implements Pick<Broker, "publish" | "positions" | "history"> {
   readonly servers: RedisTopology;
-  /** How long a target's position is kept while nobody publishes to it or asks for it. */
+  /** How long a target's position is kept at least while nobody publishes to it or asks for it. */
   readonly stateMs: number;
   readonly #options: RedisStoreOptions;
+  readonly #historyOf: HistoryOf;
   readonly #overRedis: NonNullable<RedisStoreEvents["overRedis"]>;
   /** How their names begin. */
   readonly #channels: string;
@@ -117,6 +121,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   ) {
     const { url, password, driver, node, log, history, publishMs } = options;
     this.#options = options;
+    this.#historyOf = options.historyOf ?? (() => history);
     this.#seen = seen;
     this.#incarnations = new Incarnations({
       session: this.#session,
@@ -228,13 +233,13 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       link,
       "position",
       keysOf(target),
-      [epoch, seq, newEpoch(), this.#homeOf(server), this.stateMs, isNamed ? 1 : 0],
+      [epoch, seq, newEpoch(), this.#homeOf(server), this.#stateMsOf(target), isNamed ? 1 : 0],
     );
     return { epoch: itsEpoch, seq: itsSeq };
   }
 
   async history(target: Target, after: Position, bytes = pageBytes): Promise<HistoryPage> {
-    const { size, ageMs } = this.#options.history;
+    const { size, ageMs } = this.#historyOf(target);
     const afterSeq = Math.min(after.seq, largestSeq);
     const [epoch, seq, before, next, flat] = await this.persist(
       target,
@@ -410,7 +415,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       const home = this.#homes.get(redis)?.name ?? "";
       const compare = (epoch: string, seq: number, fresh = newEpoch()) =>
         this.#scripts.run<[string, number]>(redis, "position", keysOf(target), [
-          ...[epoch, seq, fresh, home, this.stateMs, 0],
+          ...[epoch, seq, fresh, home, this.#stateMsOf(target), 0],
         ]).then(([found]) => found === fresh ? undefined : found);
       try {
         const found = await compare(epoch, seq);
@@ -430,7 +435,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     number: number,
     repeated: boolean,
   ): Promise<Stored> {
-    const { history } = this.#options;
+    const history = this.#historyOf(target);
     const keys = [...keysOf(target), nodesKeyOf(target)];
     if (idempotencyKey !== undefined) keys.push(`gru:{${target}}:sent:${idempotencyKey}`);
     const published = this.#run<[string, string, number, string[], number?]>(
@@ -439,7 +444,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       keys,
       [
         ...[id, body, this.#session, number, repeated ? 1 : 0, newEpoch()],
-        ...[this.#homeOf(server), history.size, history.ageMs, this.stateMs],
+        ...[this.#homeOf(server), history.size, history.ageMs, this.#stateMsOf(target)],
         history.bytes ?? historyBytes,
         ...this.#sending(target),
       ],
@@ -478,6 +483,11 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   #wake(): void {
     for (const wake of [...this.#waiting]) wake();
+  }
+
+  /** Never less than for all: that is how often targets are asked for that are listened to. */
+  #stateMsOf(target: Target): number {
+    return Math.max(this.stateMs, 2 * this.#historyOf(target).ageMs);
   }
 
   #homeOf({ commands }: RedisServer): string {

@@ -26,8 +26,8 @@ export type Submit = (submission: Submission) => Promise<Accepted>;
 export interface SubmitOptions {
   readonly ids: IdSource;
   readonly broker: Pick<Broker, "publish">;
-  /** How long a message can be recovered; 0: not at all. */
-  readonly historyMs: number;
+  /** How long a message to the target can be recovered; 0: not at all. */
+  readonly historyMs: (target: Target) => number;
   /** Unix milliseconds that clients see. */
   readonly now: () => number;
   /** What a publication to the target waits for. */
@@ -57,6 +57,7 @@ export function openSubmit(
     if (waiting !== undefined) await waiting;
     onId?.(id);
     const createTime = now();
+    const keptMs = historyMs(target);
     const accepted = await broker.publish({
       target,
       id,
@@ -67,7 +68,7 @@ export function openSubmit(
         type,
         targetId,
         content,
-        expireTime: historyMs === 0 ? 0 : createTime + historyMs,
+        expireTime: keptMs === 0 ? 0 : createTime + keptMs,
       }),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
