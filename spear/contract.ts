@@ -106,6 +106,21 @@ export const banRecordSchema = z.object({
 
 export type BanRecord = z.output<typeof banRecordSchema>;
 
+/**
+ * Who may send no messages: a user anywhere, everybody to a group, or one user to one group (`member`, with the id that
+ * {@linkcode memberId} gives). Business systems may. Remembered as bans are.
+ */
+export const muteRecordSchema = banRecordSchema.extend({
+  kind: z.enum(["user", "group", "member"]),
+});
+
+export type MuteRecord = z.output<typeof muteRecordSchema>;
+
+/** No id contains a space. */
+export function memberId(groupId: string, userId: string): string {
+  return `${groupId} ${userId}`;
+}
+
 /** As the `msg` event brought it to the members; with its position. */
 export const messageSchema = z.object({
   id: z.string(),
@@ -217,6 +232,12 @@ export const spearContract = defineContract(spearService, {
   },
   takeUser: {
     input: z.strictObject({ userId: userIdSchema, groupId: groupIdSchema }),
+    output: connections,
+    idempotent: true,
+  },
+  /** From now on, or no longer with an `until` of 0. Counted are the connections that it concerns. */
+  mute: {
+    input: muteRecordSchema.omit({ keptUntil: true }).strict(),
     output: connections,
     idempotent: true,
   },

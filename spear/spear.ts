@@ -18,8 +18,9 @@ import { pooledPost } from "@gru/shared/webhooks/post";
 import { hasSignedToken2, verifier } from "@gru/ticket/token";
 import { admit, Entering } from "./session/admission.ts";
 import { Bans } from "./session/bans.ts";
-import { followBans } from "./session/bans_follow.ts";
 import type { HistoryLimits } from "./broker/broker.ts";
+import { followRestrictions } from "./session/restrictions_follow.ts";
+import { Mutes } from "./session/mutes.ts";
 import type { MemoryBus } from "./broker/memory.ts";
 import { openBroker } from "./open_broker.ts";
 import { Rebalance } from "./session/rebalance.ts";
@@ -204,6 +205,7 @@ export async function startSpear(
   }));
   const storeClock = new FollowedClock();
   const bans = new Bans(storeClock);
+  const mutes = new Mutes(storeClock);
   const followMs = 5 * config.reportMs;
   const kicksFollower = stat === undefined ? undefined : stack.use(
     new KicksFollower({
@@ -221,7 +223,7 @@ export async function startSpear(
       log,
     }),
   );
-  let bansFollower: Repeated | undefined;
+  let follower: Repeated | undefined;
   const listeners = stack.use(new Listeners(hub));
 
   const groupUsers = new GroupUsers({
@@ -288,6 +290,7 @@ export async function startSpear(
           }),
         }),
         bans,
+        mutes,
         roster,
         groupUsers,
         presence,
@@ -361,7 +364,7 @@ export async function startSpear(
       reportMs: config.reportMs,
       holdsName: () => guard.holds(),
       onForgotten: () => {
-        bansFollower?.hurry();
+        follower?.hurry();
         kicksFollower?.hurry();
       },
       log,
@@ -408,6 +411,7 @@ export async function startSpear(
     submit,
     ids,
     bans,
+    mutes,
     clock: storeClock,
     now: node.clock.now,
     listeners,
@@ -480,8 +484,8 @@ export async function startSpear(
   );
   // Begun when commands reach this node: what it is told from then on, it need not read.
   if (stat !== undefined) {
-    bansFollower = stack.use(
-      followBans({ stat, bans, clock: storeClock, hub, periodMs: followMs, log }),
+    follower = stack.use(
+      followRestrictions({ stat, bans, mutes, clock: storeClock, hub, periodMs: followMs, log }),
     );
     kicksFollower?.start();
   }

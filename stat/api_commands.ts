@@ -7,6 +7,7 @@ import type { Operations } from "./operations.ts";
 
 const inGroup = z.object({ groupId: shape.groupId });
 const inUser = z.object({ userId: shape.userId });
+const inUserAndGroup = inUser.extend({ groupId: shape.groupId });
 const touched = "The number of affected connections";
 
 const routes = {
@@ -52,14 +53,14 @@ const routes = {
     summary: "Put a user into a group",
     description:
       "All present connections become members, whatever their rights are; each gets the event `subscribed`.",
-    request: { params: inUser.extend({ groupId: shape.groupId }) },
+    request: { params: inUserAndGroup },
     responses: answers(shape.touched, touched),
   }, "spears"),
   takeUser: guarded({
     ...{ method: "delete", path: "/users/{userId}/groups/{groupId}", tags: ["Users"] },
     summary: "Take a user out of a group",
     description: "Each connection that was a member gets the event `unsubscribed`.",
-    request: { params: inUser.extend({ groupId: shape.groupId }) },
+    request: { params: inUserAndGroup },
     responses: answers(shape.touched, touched),
   }, "spears"),
   kickUser: guarded(
@@ -145,7 +146,53 @@ const routes = {
   ),
 } as const;
 
+/** Who may say nothing, and where. */
+const mutings = [
+  { whom: "a user", path: "/users/{userId}/mute", params: inUser },
+  { whom: "a group", path: "/groups/{groupId}/mute", params: inGroup },
+  {
+    whom: "a user in a group",
+    path: "/users/{userId}/groups/{groupId}/mute",
+    params: inUserAndGroup,
+  },
+] as const;
+
+function addMuteRoutes(app: OpenAPIHono, operations: Operations): void {
+  for (const { whom, path, params } of mutings) {
+    const mute = guarded(
+      {
+        ...{ method: "put", path, tags: ["Bans"], summary: `Mute ${whom}` },
+        description:
+          "Messages of clients are refused until then, with the reason. Business systems still publish. Again: replaces the time and the reason.",
+        request: { params, body: body(shape.mute) },
+        responses: answers(shape.muted, touched),
+      },
+      "state",
+      "spears",
+    );
+    const unmute = guarded(
+      {
+        ...{ method: "delete", path, tags: ["Bans"], summary: `Lift the mute of ${whom}` },
+        request: { params },
+        responses: answers(shape.touched, touched),
+      },
+      "state",
+      "spears",
+      "existence",
+    );
+    app.openapi(mute, async (c) => {
+      const { reason, muteMs } = c.req.valid("json");
+      return c.json(await operations.mute(c.req.valid("param"), reason, muteMs), 200);
+    });
+    app.openapi(
+      unmute,
+      async (c) => c.json(await operations.unmute(c.req.valid("param")), 200),
+    );
+  }
+}
+
 export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
+  addMuteRoutes(app, operations);
   app.openapi(routes.toGroup, async (c) => {
     const target = { kind: "group", id: c.req.valid("param").groupId } as const;
     const key = c.req.valid("header")["idempotency-key"];
@@ -206,7 +253,8 @@ export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
   });
   app.openapi(routes.lift, async (c) => {
     const { kind, id } = c.req.valid("param");
-    if (await operations.store.liftBan(kind, id)) return c.json({ lifted: true as const }, 200);
+    const lifted = await operations.store.bans.lift(kind, id);
+    if (lifted !== undefined) return c.json({ lifted: true as const }, 200);
     throw new RpcError("not_found", `id: ${kind} ${id} is not banned`);
   });
 }

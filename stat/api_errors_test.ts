@@ -6,7 +6,7 @@ import { logger } from "@gru/shared/log";
 import type { Instance } from "@gru/shared/registry/registry";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { RpcError } from "@gru/shared/rpc/contract";
-import type { SpearContract } from "@gru/spear/contract";
+import { memberId, type SpearContract } from "@gru/spear/contract";
 import { hooksSchema } from "./hooks/config.ts";
 import { createApi } from "./api.ts";
 import { Operations } from "./operations.ts";
@@ -25,8 +25,9 @@ const spear1: Instance = {
 
 /** Every call ends with this error. */
 function failing(error: Error): unknown {
+  const parts = ["outbox", "bans", "mutes"];
   return new Proxy({}, {
-    get: (_, name) => name === "outbox" ? failing(error) : () => Promise.reject(error),
+    get: (_, name) => parts.includes(String(name)) ? failing(error) : () => Promise.reject(error),
   });
 }
 
@@ -39,6 +40,8 @@ async function api(broken: { readonly store?: Error; readonly spears?: Error } =
     users: { joined: ["5"], left: [] },
     groups: [{ groupId: "10", joined: ["5"], left: [] }],
   }, 60_000);
+  const muted = [["user", "5"], ["group", "10"], ["member", memberId("10", "5")]] as const;
+  for (const [kind, id] of muted) await memory.mutes.set({ kind, id, reason: "", ms: 60_000 });
   const store = broken.store === undefined ? memory : failing(broken.store) as StatStore;
   const spear = broken.spears === undefined
     ? new Proxy({}, { get: () => () => Promise.resolve({ connections: 0 }) })
@@ -87,7 +90,7 @@ function requestOf(method: string, path: string, { requestBody }: Documented, ch
     "/messages": '{"content":"hi","groupIds":["10"]}',
     "/presence": '{"userIds":["5"]}',
   };
-  const content = many[path] ??
+  const content = many[path] ?? (path.endsWith("/mute") ? '{"muteMs":1000}' : undefined) ??
     (path.endsWith("/messages") || path === "/broadcast" ? '{"content":"hi"}' : "{}");
   const text = change.body ??
     (path.endsWith("/kick") && !path.startsWith("/connections") ? '{"banMs":1000}' : content);
@@ -141,7 +144,10 @@ for (const { path, method, operation } of routes) {
       if (place === "header") await provoke({ headers: { [name]: "x".repeat(300) } });
     }
     await provoke({
-      names: { node: "spear9", connectionId: "spear9.5.x.1", id: "6", name: "nobody" },
+      names: {
+        ...{ node: "spear9", connectionId: "spear9.5.x.1", id: "6", name: "nobody" },
+        ...{ userId: "6", groupId: "11" },
+      },
     });
     if (operation.requestBody !== undefined) {
       await provoke({ body: '{"unknown":1}' });

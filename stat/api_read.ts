@@ -119,6 +119,10 @@ const routes = {
     ...{ method: "get", path: "/bans", tags: ["Bans"], summary: "The present bans" },
     responses: answers(shape.banList, "The earliest to end first"),
   }, "state"),
+  mutes: guarded({
+    ...{ method: "get", path: "/mutes", tags: ["Bans"], summary: "The present mutes" },
+    responses: answers(shape.muteList, "The earliest to end first"),
+  }, "state"),
   audit: guarded({
     ...{ method: "get", path: "/audit", tags: ["Cluster"], summary: "Who commanded what" },
     request: { query: shape.auditQuery },
@@ -247,6 +251,7 @@ export function addReadRoutes(app: OpenAPIHono, operations: Operations, closing:
     const target = { kind: "user", id: c.req.valid("param").userId } as const;
     return c.json(await history(target, c.req.valid("query")), 200);
   });
+  app.openapi(routes.mutes, async (c) => c.json({ mutes: await operations.mutes() }, 200));
   app.openapi(routes.bans, async (c) => c.json({ bans: await operations.bans() }, 200));
   app.openapi(routes.audit, async (c) => {
     const { limit, before } = c.req.valid("query");

@@ -233,7 +233,8 @@ export const presenceOfMany = z.object({
 }).openapi("PresenceOfMany");
 
 const reason = z.string().max(256).default("").openapi({ description: "Sent to the client" });
-const banMs = z.int().min(1).max(10 * 365 * 86_400_000).optional()
+const longestMs = 10 * 365 * 86_400_000;
+const banMs = z.int().min(1).max(longestMs).optional()
   .openapi({ description: "How long the user is kept out. Missing: no ban" });
 
 export const kick = z.strictObject({ reason }).openapi("Kick");
@@ -287,6 +288,26 @@ export const rebalanceStatus = z.object({
   nodes: z.array(z.object({ node, ...rebalanced, connections: count })),
   failed,
 }).openapi("RebalanceStatus");
+
+export const mute = z.strictObject({
+  reason,
+  muteMs: z.int().min(1).max(longestMs).openapi({ description: "For how long" }),
+}).openapi("Mute");
+export const muted = touched.extend({
+  until: z.number().openapi({ description: "Unix milliseconds" }),
+}).openapi("Muted");
+export const muteList = z.object({
+  mutes: z.array(
+    z.object({
+      userId: z.string().optional(),
+      groupId: z.string().optional(),
+      reason: z.string(),
+      until: z.number().openapi({ description: "Unix milliseconds" }),
+    }).openapi({
+      description: "A user anywhere, everybody in a group, or with both ids a user in a group",
+    }),
+  ),
+}).openapi("Mutes");
 
 export const banKind = z.enum(["user", "group"]);
 export const banList = z.object({ bans: z.array(banSchema.clone().openapi("Ban")) }).openapi(

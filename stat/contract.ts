@@ -5,6 +5,7 @@ import {
   banRecordSchema,
   banSchema,
   groupIdSchema,
+  muteRecordSchema,
   targetSchema,
   userIdSchema,
 } from "@gru/spear/contract";
@@ -75,7 +76,7 @@ const kick = z.object({ userId: name, at: z.number() });
 
 export type Kick = z.output<typeof kick>;
 
-/** The most records in one call of `restoreBans` or `restoreKicks`. */
+/** The most records in one call of `restoreBans`, `restoreMutes` or `restoreKicks`. */
 export const restoredAtOnce = 5000;
 
 export const statContract = defineContract("stat", {
@@ -134,6 +135,18 @@ export const statContract = defineContract("stat", {
     input: z.strictObject({ records: z.array(banRecordSchema).max(restoredAtOnce) }),
     output: z.object({}),
     // Repeated versions change nothing.
+    idempotent: true,
+  },
+  /** As `banRecords`. */
+  muteRecords: {
+    input: z.strictObject({}),
+    output: z.object({ records: z.array(muteRecordSchema), now: z.number() }),
+    idempotent: true,
+  },
+  /** As `restoreBans`. */
+  restoreMutes: {
+    input: z.strictObject({ records: z.array(muteRecordSchema).max(restoredAtOnce) }),
+    output: z.object({}),
     idempotent: true,
   },
   /**

@@ -2,7 +2,13 @@
 import type { Instance } from "@gru/shared/registry/registry";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { type Client, RpcError } from "@gru/shared/rpc/contract";
-import { type Ban, clientAddress, type SpearContract } from "@gru/spear/contract";
+import {
+  type Ban,
+  clientAddress,
+  memberId,
+  type MuteRecord,
+  type SpearContract,
+} from "@gru/spear/contract";
 import type { TargetOfCommand } from "@gru/spear/contract";
 import { redact } from "@gru/shared/redact";
 import { Distinct } from "./distinct.ts";
@@ -35,6 +41,19 @@ export interface Touched {
 
 /** A node without an answer for this long counts as failed; the others have answered by then. */
 const perNodeMs = 2000;
+
+/** A user anywhere, everybody to a group, or a user to a group. */
+export interface Muted {
+  readonly userId?: string | undefined;
+  readonly groupId?: string | undefined;
+}
+
+function keyOfMute({ userId = "", groupId }: Muted): Pick<MuteRecord, "kind" | "id"> {
+  if (groupId === undefined) return { kind: "user", id: userId };
+  return userId === ""
+    ? { kind: "group", id: groupId }
+    : { kind: "member", id: memberId(groupId, userId) };
+}
 
 export class Operations {
   readonly store: StatStore;
@@ -280,9 +299,42 @@ export class Operations {
     return { nodes: answers.map(({ node, answer }) => ({ node, ...answer })), failed };
   }
 
+  async mute(whom: Muted, reason: string, muteMs: number) {
+    const record = await this.store.mutes.set({ ...keyOfMute(whom), reason, ms: muteMs });
+    return { until: record.until, ...await this.#tellOfMute(record) };
+  }
+
+  async unmute(whom: Muted): Promise<Touched> {
+    const { kind, id } = keyOfMute(whom);
+    const record = await this.store.mutes.lift(kind, id);
+    if (record !== undefined) return await this.#tellOfMute(record);
+    const { userId, groupId } = whom;
+    const who = userId === undefined ? `groupId: group ${groupId}` : `userId: user ${userId}`;
+    const where = userId !== undefined && groupId !== undefined ? ` in group ${groupId}` : "";
+    throw new RpcError("not_found", `${who} is not muted${where}`);
+  }
+
+  /** Nodes that cannot be reached now learn of it when they are back. */
+  #tellOfMute({ keptUntil: _, ...record }: MuteRecord): Promise<Touched> {
+    return this.#notifyNodes(this.served, (spear, options) => spear.mute(record, options));
+  }
+
+  /** The present mutes. */
+  async mutes() {
+    const { records, now } = await this.store.mutes.all();
+    return records.filter(({ until }) => until > now).map(({ kind, id, reason, until }) => {
+      const [groupId, userId] = kind === "user" ? [undefined, id] : id.split(" ");
+      return {
+        ...(userId === undefined ? {} : { userId }),
+        ...(groupId === undefined ? {} : { groupId }),
+        ...{ reason, until },
+      };
+    });
+  }
+
   /** The present bans. */
   async bans(): Promise<Ban[]> {
-    const { records, now } = await this.store.bans();
+    const { records, now } = await this.store.bans.all();
     return records.filter(({ until }) => until > now)
       .map(({ kind, id, reason, until }) => ({ kind, id, reason, until }));
   }
@@ -295,7 +347,7 @@ export class Operations {
     banMs: number | undefined,
   ): Promise<{ until?: number; version?: number }> {
     if (banMs === undefined) return {};
-    const { until, version } = await this.store.setBan({ kind, id, reason, banMs });
+    const { until, version } = await this.store.bans.set({ kind, id, reason, ms: banMs });
     return { until, version };
   }
 

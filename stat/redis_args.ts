@@ -1,7 +1,6 @@
 /** What the scripts of stat take and give, as text. */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import type { BanRecord } from "@gru/spear/contract";
 import type { Change } from "./changes.ts";
 import type { Report } from "./contract.ts";
 import { compareNames } from "./names.ts";
@@ -32,17 +31,6 @@ export function piecesOf(changes: readonly Change[], size: number): string[][] {
 export function lexRange({ prefix, after }: PageOptions): [string | Buffer, string | Buffer] {
   const low = after === "" || compareNames(after, prefix) < 0 ? `[${prefix}` : `(${after}`;
   return [low, prefix === "" ? "+" : Buffer.concat([Buffer.from(`(${prefix}`), Buffer.of(255)])];
-}
-
-/** Whom a ban is of, as the hash of bans has it. */
-export function whom({ kind, id }: Pick<BanRecord, "kind" | "id">): string {
-  return `${kind} ${id}`;
-}
-
-/** One that a stat of before there were versions has set has none. */
-export function recordOf(text: string): BanRecord {
-  const ban = JSON.parse(text);
-  return { version: 0, keptUntil: ban.until, ...ban };
 }
 
 /** Where a full report is written to: the same for all its parts, whichever stats take them, and another's never. */

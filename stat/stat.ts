@@ -17,7 +17,7 @@ import { redact } from "@gru/shared/redact";
 import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
 import { pooledPost } from "@gru/shared/webhooks/post";
 import { serveContract } from "@gru/shared/rpc/server";
-import { spearContract, spearService } from "@gru/spear/contract";
+import { type BanRecord, type MuteRecord, spearContract, spearService } from "@gru/spear/contract";
 import { apiBodyBytes, createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
 import { noteHappenings } from "./happenings.ts";
@@ -30,7 +30,7 @@ import { Operations } from "./operations.ts";
 import { sampleUntilDisposed } from "./rates.ts";
 import { MemoryStore } from "./store_memory.ts";
 import { openRedisStore, type RedisStoreOptions } from "./store_redis.ts";
-import { leastTtlMs, type LiveNodes, type StatStore } from "./store.ts";
+import { leastTtlMs, type LiveNodes, type Restrictions, type StatStore } from "./store.ts";
 
 export const statSchema = z.strictObject({
   ...nodeShape(32_000),
@@ -226,12 +226,14 @@ export function statHandlers(
       nodes: await store.nodesOfUser(userId, operations.live),
     }),
     bans: async () => ({ bans: await operations.bans() }),
-    banRecords: async () => {
-      const { records, now } = await store.bans();
-      return { records: [...records], now };
-    },
+    banRecords: () => recordsOf(store.bans),
     restoreBans: async ({ records }) => {
-      await store.restoreBans(records);
+      await store.bans.restore(records);
+      return {};
+    },
+    muteRecords: () => recordsOf(store.mutes),
+    restoreMutes: async ({ records }) => {
+      await store.mutes.restore(records);
       return {};
     },
     kicks: async ({ since }) => {
@@ -245,6 +247,11 @@ export function statHandlers(
     active: async ({ targets }) => ({ wanted: await store.telling.active(targets) }),
     getServiceVersion: () => ({ version }),
   };
+}
+
+async function recordsOf<R extends BanRecord | MuteRecord>(restrictions: Restrictions<R>) {
+  const { records, now } = await restrictions.all();
+  return { records: [...records], now };
 }
 
 async function openStore(

@@ -2,7 +2,7 @@
  * The port of stat's store: which users are online on which nodes. Engines: `store_memory.ts` (one process) and
  * `store_redis.ts` (shared by any number of stats); both pass `store_conformance.ts`.
  */
-import type { BanRecord } from "@gru/spear/contract";
+import type { BanRecord, MuteRecord } from "@gru/spear/contract";
 import type { Outbox } from "./hooks/outbox.ts";
 import type { Telling } from "./hooks/telling.ts";
 import type { Kick, Load, Report } from "./contract.ts";
@@ -61,8 +61,26 @@ export interface Kicks {
   readonly from: number;
 }
 
-/** A new ban: it ends when the store's clock has advanced by `banMs`. */
-export type NewBan = Pick<BanRecord, "kind" | "id" | "reason"> & { readonly banMs: number };
+/** What somebody may not do until a time: bans, mutes. */
+export interface Restrictions<R extends BanRecord | MuteRecord> {
+  /** Replaces that of the same kind and id. It ends when the store's clock has advanced by `ms`. */
+  set(restriction: NewRestriction<R>): Promise<R>;
+
+  /** Undefined: there was none. */
+  lift(kind: R["kind"], id: string): Promise<R | undefined>;
+
+  /** All that is stored, the earliest to end first, and the present time: it is in force while `until` is later. */
+  all(): Promise<{ readonly records: readonly R[]; readonly now: number }>;
+
+  /**
+   * Stores what nodes remember, after the data were lost or came back older. For each kind and id the latest version wins.
+   */
+  restore(records: readonly R[]): Promise<void>;
+}
+
+export type NewRestriction<R extends BanRecord | MuteRecord> =
+  & Pick<R, "kind" | "id" | "reason">
+  & { readonly ms: number };
 
 /** No token is valid for longer: rights last a day at most, and clocks differ by five minutes at most. */
 export const kicksKeptMs = 86_400_000 + 600_000;
@@ -226,20 +244,9 @@ export interface StatStore extends AsyncDisposable {
   /** The newest entries before a moment (default: of all), the newest first. */
   audits(limit: number, before?: number): Promise<AuditEntry[]>;
 
-  /** Replaces a ban of the same user or group. */
-  setBan(ban: NewBan): Promise<BanRecord>;
-
-  /** False: there was none. */
-  liftBan(kind: BanRecord["kind"], id: string): Promise<boolean>;
-
-  /** All stored bans, the earliest to end first, and the present time: a ban is in force while `until` is later. */
-  bans(): Promise<{ readonly records: readonly BanRecord[]; readonly now: number }>;
-
-  /**
-   * Stores the bans that nodes remember, after the data were lost or came back older. For each user or group the latest
-   * version wins.
-   */
-  restoreBans(records: readonly BanRecord[]): Promise<void>;
+  /** Each new ban is told to hooks. */
+  readonly bans: Restrictions<BanRecord>;
+  readonly mutes: Restrictions<MuteRecord>;
 
   /**
    * Tokens issued to the user before now are invalid. Resolves to the time of the kick, never before an earlier one of
@@ -254,7 +261,7 @@ export interface StatStore extends AsyncDisposable {
    */
   kicks(since: number): Promise<Kicks>;
 
-  /** As {@linkcode restoreBans}. */
+  /** As {@linkcode Restrictions.restore}. */
   restoreKicks(kicks: readonly Kick[]): Promise<void>;
 
   /**

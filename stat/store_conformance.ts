@@ -4,7 +4,8 @@ import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { waitFor } from "@gru/shared/testing/harness";
 import type { Report } from "./contract.ts";
-import type { Listing, LiveNodes, StatStore } from "./store.ts";
+import type { MuteRecord } from "@gru/spear/contract";
+import type { Listing, LiveNodes, Restrictions, StatStore } from "./store.ts";
 import { checkHistories, type StoreUnderTest } from "./store_histories.ts";
 
 export interface StoreCase {
@@ -529,55 +530,59 @@ export const storeCases: readonly StoreCase[] = [
       assert.equal((await other.samples(7_200_000)).samples.length, 1);
     },
   },
-  {
-    name: "bans are in force for every stat until they end by the store's clock, or are lifted",
-    run: async (open) => {
-      await using test = await opened(open);
-      const { store, other } = test;
-      const hour = 3_600_000;
-      const { now } = await store.bans();
-      await store.setBan({ kind: "user", id: "5", reason: "old", banMs: 2 * hour });
-      const spam = await other.setBan({ kind: "user", id: "5", reason: "spam", banMs: hour });
-      await store.setBan({ kind: "group", id: "5", reason: "", banMs: 1 });
-      assert.ok(spam.until >= now + hour && spam.until < now + 2 * hour);
-      await waitFor(async () => (await other.bans()).records.length === 1);
-      assert.deepEqual((await other.bans()).records, [spam]);
-      // An older copy of the data has the longer one.
-      assert.ok(spam.keptUntil >= now + 2 * hour);
-      assert.equal(await store.liftBan("group", "5"), false);
-      assert.equal(await other.liftBan("user", "5"), true);
-      assert.equal(await store.liftBan("user", "5"), false);
-      const [lifted] = (await store.bans()).records;
-      assert.deepEqual([lifted?.until, lifted?.keptUntil], [0, spam.keptUntil]);
-      assert.ok(lifted !== undefined && lifted.version > spam.version);
-      const again = await store.setBan({ kind: "user", id: "5", reason: "again", banMs: hour });
-      assert.ok(again.version > lifted.version);
+  ...(["bans", "mutes"] as const).flatMap((what): StoreCase[] => [
+    {
+      name:
+        `${what} are in force for every stat until they end by the store's clock, or are lifted`,
+      run: async (open) => {
+        await using test = await opened(open);
+        const { store, other } = test;
+        const hour = 3_600_000;
+        const { now } = await store[what].all();
+        await store[what].set({ kind: "user", id: "5", reason: "old", ms: 2 * hour });
+        const spam = await other[what].set({ kind: "user", id: "5", reason: "spam", ms: hour });
+        await store[what].set({ kind: "group", id: "5", reason: "", ms: 1 });
+        assert.ok(spam.until >= now + hour && spam.until < now + 2 * hour);
+        await waitFor(async () => (await other[what].all()).records.length === 1);
+        assert.deepEqual((await other[what].all()).records, [spam]);
+        // An older copy of the data has the longer one.
+        assert.ok(spam.keptUntil >= now + 2 * hour);
+        assert.equal(await store[what].lift("group", "5"), undefined);
+        const answer = await other[what].lift("user", "5");
+        assert.equal(await store[what].lift("user", "5"), undefined);
+        const [lifted] = (await store[what].all()).records;
+        assert.deepEqual([lifted?.until, lifted?.keptUntil], [0, spam.keptUntil]);
+        assert.deepEqual(answer, lifted);
+        assert.ok(lifted !== undefined && lifted.version > spam.version);
+        const again = await store[what].set({ kind: "user", id: "5", reason: "again", ms: hour });
+        assert.ok(again.version > lifted.version);
+      },
     },
-  },
-  {
-    name: "of restored bans the latest version wins, in any order",
-    run: async (open) => {
-      await using test = await opened(open);
-      const { store, other } = test;
-      const first = await store.setBan({ kind: "user", id: "5", reason: "a", banMs: 600_000 });
-      await store.liftBan("user", "5");
-      const group = await store.setBan({ kind: "group", id: "5", reason: "我", banMs: 600_000 });
-      const { records, now } = await store.bans();
-      const over = { ...first, id: "6", keptUntil: now - 1 };
-      // Older data: they contain the ban, but not that it was lifted.
-      if (test.loseData !== undefined) {
-        await test.loseData();
-        await other.restoreBans([first]);
-        assert.deepEqual((await store.bans()).records, [first]);
-      }
-      for (const some of [records, [first, over], [group], []]) {
-        await other.restoreBans(some);
-      }
-      const byKind = (some: readonly { kind: string }[]) =>
-        [...some].sort((a, b) => a.kind < b.kind ? -1 : 1);
-      assert.deepEqual(byKind((await store.bans()).records), byKind(records));
+    {
+      name: `of restored ${what} the latest version wins, in any order`,
+      run: async (open) => {
+        await using test = await opened(open);
+        const { store, other } = test;
+        const first = await store[what].set({ kind: "user", id: "5", reason: "a", ms: 600_000 });
+        await store[what].lift("user", "5");
+        const group = await store[what].set({ kind: "group", id: "5", reason: "我", ms: 600_000 });
+        const { records, now } = await store[what].all();
+        const over = { ...first, id: "6", keptUntil: now - 1 };
+        // Older data: they contain the ban, but not that it was lifted.
+        if (test.loseData !== undefined) {
+          await test.loseData();
+          await (other[what] as Restrictions<MuteRecord>).restore([first]);
+          assert.deepEqual((await store[what].all()).records, [first]);
+        }
+        for (const some of [records, [first, over], [group], []]) {
+          await (other[what] as Restrictions<MuteRecord>).restore(some);
+        }
+        const byKind = (some: readonly { kind: string }[]) =>
+          [...some].sort((a, b) => a.kind < b.kind ? -1 : 1);
+        assert.deepEqual(byKind((await store[what].all()).records), byKind(records));
+      },
     },
-  },
+  ]),
   {
     name: "restored kicks are kept, the latest of each user, and are counted",
     run: async (open) => {

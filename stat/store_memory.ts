@@ -1,8 +1,9 @@
 /** The store of one process, for a single stat beside its spears. */
 import { changesOf } from "./changes.ts";
-import type { BanRecord } from "@gru/spear/contract";
+import type { BanRecord, MuteRecord } from "@gru/spear/contract";
 import type { Kick, Load, Report } from "./contract.ts";
 import { MemoryOutbox } from "./hooks/outbox_memory.ts";
+import { MemoryRestrictions } from "./restrictions_memory.ts";
 import { MemoryTelling } from "./hooks/telling_memory.ts";
 import { firstNames } from "./names.ts";
 import { RpcError } from "@gru/shared/rpc/contract";
@@ -16,7 +17,6 @@ import {
   kicksUncountedMs,
   type Listing,
   type LiveNodes,
-  type NewBan,
   type NodeCounts,
   type PageOptions,
   reportsWaitMs,
@@ -53,10 +53,16 @@ export class MemoryStore implements StatStore {
   readonly ready = true;
   readonly telling = new MemoryTelling(() => this.#nodes.values(), () => this.#settled);
   readonly outbox = new MemoryOutbox(this.telling.stream);
+  readonly bans = new MemoryRestrictions<BanRecord>(({ kind, id, reason, until }) => {
+    if (!this.telling.isOn) return;
+    this.telling.stream.add("user.banned", `${kind}:${id}`, {
+      ...{ [`${kind}Id`]: id, reason, untilMs: until },
+    });
+  });
+  readonly mutes = new MemoryRestrictions<MuteRecord>();
   readonly #nodes = new Map<string, NodeState>();
   readonly #uploads = new Map<string, Upload>();
   readonly #claims = new Map<string, { readonly session: string; readonly at: number }>();
-  readonly #bans = new Map<string, BanRecord>();
   readonly #kicks = new Map<string, number>();
   #samples: Sample[] = [];
   #audit: AuditEntry[] = [];
@@ -239,51 +245,6 @@ export class MemoryStore implements StatStore {
 
   async audits(limit: number, before = Infinity): Promise<AuditEntry[]> {
     return this.#audit.filter(({ at }) => at < before).reverse().slice(0, limit);
-  }
-
-  async setBan({ kind, id, reason, banMs }: NewBan): Promise<BanRecord> {
-    const now = Date.now();
-    const known = this.#bans.get(`${kind} ${id}`);
-    const until = now + banMs;
-    const record = {
-      ...{ kind, id, reason, until },
-      version: Math.max(now, (known?.version ?? 0) + 1),
-      keptUntil: Math.max(until, known?.keptUntil ?? 0),
-    };
-    this.#bans.set(`${kind} ${id}`, record);
-    if (this.telling.isOn) {
-      this.telling.stream.add("user.banned", `${kind}:${id}`, {
-        ...{ [`${kind}Id`]: id, reason, untilMs: until },
-      });
-    }
-    return record;
-  }
-
-  async liftBan(kind: BanRecord["kind"], id: string): Promise<boolean> {
-    const now = Date.now();
-    const known = this.#bans.get(`${kind} ${id}`);
-    if (known === undefined || known.until <= now) return false;
-    const version = Math.max(now, known.version + 1);
-    this.#bans.set(`${kind} ${id}`, { ...known, until: 0, version });
-    return true;
-  }
-
-  async bans(): Promise<{ records: BanRecord[]; now: number }> {
-    const now = Date.now();
-    for (const [key, { keptUntil }] of this.#bans) if (keptUntil <= now) this.#bans.delete(key);
-    return { records: [...this.#bans.values()].sort((a, b) => a.until - b.until), now };
-  }
-
-  async restoreBans(records: readonly BanRecord[]): Promise<void> {
-    const now = Date.now();
-    for (const record of records) {
-      const key = `${record.kind} ${record.id}`;
-      const known = this.#bans.get(key);
-      if (record.keptUntil <= now) continue;
-      const latest = known !== undefined && known.version >= record.version ? known : record;
-      const keptUntil = Math.max(record.keptUntil, known?.keptUntil ?? 0);
-      this.#bans.set(key, { ...latest, keptUntil });
-    }
   }
 
   async kick(userId: string, reason = ""): Promise<number> {

@@ -9,7 +9,7 @@
  * - `gru_stat_groups:<place>` the groups that have such a key
  * - `gru_stat_users:<place>` the users of the node
  * - `gru_stat_nodes` sorted set: node → when it expires; `gru_stat_garbage` sorted set: place → when to sweep it
- * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` hash: `user 5` → ban (`banRecordSchema`)
+ * - `gru_stat_samples` sorted set: sample → its moment; `gru_stat_bans` and `gru_stat_mutes` hashes: `user 5` → record (`banRecordSchema`)
  * - `gru_stat_audit` sorted set: entry of the audit log → its moment; `gru_stat_audit_once` likewise: what is noted once
  * - `gru_stat_kicks` sorted set: user → when the user was kicked last, on Redis's clock
  * - `gru_stat_hooks`, `gru_stat_marks`, `gru_stat_walks`, `gru_stat_events`: what hooks tell, see `lua/hooks.lua`
@@ -25,13 +25,14 @@
  * report can come in pieces and then be switched to in one step.
  */
 import { RpcError } from "@gru/shared/rpc/contract";
-import type { BanRecord } from "@gru/spear/contract";
+import type { BanRecord, MuteRecord } from "@gru/spear/contract";
 import { changesOf } from "./changes.ts";
 import type { Kick, Report } from "./contract.ts";
 import { RedisOutbox } from "./hooks/outbox_redis.ts";
 import { RedisTelling } from "./hooks/telling_redis.ts";
 import { compareNames } from "./names.ts";
-import { lexRange, piecesOf, placeOf, recordOf, whom } from "./redis_args.ts";
+import { lexRange, piecesOf, placeOf } from "./redis_args.ts";
+import { RedisRestrictions } from "./restrictions_redis.ts";
 import { RedisCalls, type RedisCallsOptions } from "./redis_calls.ts";
 import {
   type Applied,
@@ -43,7 +44,6 @@ import {
   kicksUncountedMs,
   type Listing,
   type LiveNodes,
-  type NewBan,
   type NodeCounts,
   type PageOptions,
   reportsWaitMs,
@@ -91,7 +91,8 @@ class RedisStore implements StatStore {
   readonly #samples: string;
   readonly #audit: string;
   readonly #once: string;
-  readonly #bans: string;
+  readonly bans: RedisRestrictions<BanRecord>;
+  readonly mutes: RedisRestrictions<MuteRecord>;
   readonly #kicks: string;
 
   constructor(calls: RedisCalls, pieceSize: number, timeoutMs: number) {
@@ -106,7 +107,13 @@ class RedisStore implements StatStore {
     this.#samples = `gru_stat_samples${tag}`;
     this.#audit = `gru_stat_audit${tag}`;
     this.#once = `gru_stat_audit_once${tag}`;
-    this.#bans = `gru_stat_bans${tag}`;
+    const restrictions = { calls, pieceSize };
+    this.bans = new RedisRestrictions({
+      ...{ ...restrictions, key: `gru_stat_bans${tag}`, name: "ban", told: true },
+    });
+    this.mutes = new RedisRestrictions({
+      ...{ ...restrictions, key: `gru_stat_mutes${tag}`, name: "mute", told: false },
+    });
     this.#kicks = `gru_stat_kicks${tag}`;
   }
 
@@ -269,31 +276,6 @@ class RedisStore implements StatStore {
       const { nonce: _, ...entry } = JSON.parse(text);
       return entry;
     });
-  }
-
-  async setBan({ kind, id, reason, banMs }: NewBan): Promise<BanRecord> {
-    const args = [whom({ kind, id }), kind, id, reason, banMs];
-    return recordOf(await this.#calls.call<string>("keep a ban", "ban", [this.#bans], args));
-  }
-
-  async liftBan(kind: BanRecord["kind"], id: string): Promise<boolean> {
-    const args = [whom({ kind, id }), kind, id, "", ""];
-    return await this.#calls.call("lift a ban", "ban", [this.#bans], args) !== null;
-  }
-
-  async bans(): Promise<{ records: BanRecord[]; now: number }> {
-    const [now, found] = await this.#calls.call<[number, string[]]>(
-      ...["read bans", "bans", [this.#bans], []] as const,
-    );
-    return { records: found.map(recordOf).sort((a, b) => a.until - b.until), now };
-  }
-
-  async restoreBans(records: readonly BanRecord[]): Promise<void> {
-    for (let at = 0; at < records.length; at += this.#pieceSize) {
-      const piece = records.slice(at, at + this.#pieceSize);
-      const args = piece.flatMap((record) => [whom(record), JSON.stringify(record)]);
-      await this.#calls.call("bring bans back", "restoreBans", [this.#bans], args);
-    }
   }
 
   async kick(userId: string, reason = ""): Promise<number> {

@@ -106,13 +106,13 @@ serverTest({
     await using server = await startRedis();
     await using redis = await connect(server);
     await using store = await openRedisStore({ url: server.url, log });
-    const until = (await store.bans()).now + 600_000;
+    const until = (await store.bans.all()).now + 600_000;
     const old = { kind: "user", id: "5", reason: "", until };
     await redis.hset("gru_stat_bans", "user 5", JSON.stringify(old));
     const record = { ...old, version: 0, keptUntil: until };
-    assert.deepEqual((await store.bans()).records, [record]);
-    assert.equal(await store.liftBan("user", "5"), true);
-    assert.deepEqual((await store.bans()).records.map((one) => one.until), [0]);
+    assert.deepEqual((await store.bans.all()).records, [record]);
+    assert.equal((await store.bans.lift("user", "5"))?.until, 0);
+    assert.deepEqual((await store.bans.all()).records.map((one) => one.until), [0]);
 
     const ahead = until + 7_200_000;
     await redis.zadd("gru_stat_samples", ahead, JSON.stringify({ at: ahead, nodes: [] }));

@@ -10,6 +10,9 @@ const usage = `deno task gru <command> [options]
 publish (--group ID | --user ID) TEXT [--as ID] [--once KEY]   a message; the same KEY sends it once
 kick USER [--reason TEXT] [--ban MINUTES]                      ends all connections of a user
 kick --group ID [USER] [--reason TEXT] [--ban MINUTES]         takes one user, or all, out of a group
+mute USER [--minutes N] [--reason TEXT]                        a user may send nothing, for an hour
+mute --group ID [USER] [--minutes N] [--reason TEXT]           nobody, or one user, may send to a group
+unmute USER, unmute --group ID [USER]                          lifts that
 tail [--group ID]… [--user ID]…                                messages as they flow
 events [KIND]…                                                 events of hooks as they happen
 users [--group ID] [--search PREFIX]                           who is online
@@ -80,9 +83,21 @@ const commands: Readonly<
         ...how,
         ...user === undefined ? {} : { userId: user },
       });
-    const failed = answer.failed.map(({ node }: Json) => node);
-    const trouble = failed.length === 0 ? "" : `; no answer from ${failed.join(", ")}`;
-    say(values, answer, `${answer.connections} connections${trouble}`);
+    say(values, answer, `${answer.connections} connections${unreached(answer)}`);
+  },
+
+  async mute(values, words) {
+    const minutes = numberOf("minutes", values.minutes) ?? 60;
+    const answer = await call(values, "PUT", mutePath("mute", values, words), {
+      ...values.reason === undefined ? {} : { reason: values.reason },
+      muteMs: minutes * 60_000,
+    });
+    say(values, answer, `until ${new Date(answer.until).toISOString()}${unreached(answer)}`);
+  },
+
+  async unmute(values, words) {
+    const answer = await call(values, "DELETE", mutePath("unmute", values, words));
+    say(values, answer, `lifted${unreached(answer)}`);
   },
 
   async tail(values) {
@@ -152,6 +167,18 @@ const commands: Readonly<
   },
 };
 
+function mutePath(command: string, values: Values, words: readonly string[]): string {
+  const group = only(values, "group");
+  if (group !== undefined && words.length === 0) return `/groups/${encoded(group)}/mute`;
+  const [user] = exactly(command, words, "USER");
+  return `/users/${encoded(user)}${group === undefined ? "" : `/groups/${encoded(group)}`}/mute`;
+}
+
+function unreached({ failed }: Json): string {
+  const nodes = failed.map(({ node }: Json) => node);
+  return nodes.length === 0 ? "" : `; no answer from ${nodes.join(", ")}`;
+}
+
 function list(nodes: readonly (string | { readonly node: string })[]): string {
   return nodes.map((one) => typeof one === "string" ? one : one.node).join(" ");
 }
@@ -201,7 +228,7 @@ async function request(values: Values, path: string, init: RequestInit = {}): Pr
 
 async function call(
   values: Values,
-  method: "GET" | "POST",
+  method: "GET" | "POST" | "PUT" | "DELETE",
   path: string,
   body?: unknown,
   headers: Readonly<Record<string, string>> = {},

@@ -413,3 +413,45 @@ async function* readEvents(response: Response): AsyncGenerator<ServerEvent, void
     // Aborted by the test.
   }
 }
+
+Deno.test("who is muted may send nothing there, until it is lifted; everything else goes on", async () => {
+  await using gru = await start();
+  const [ann, bob] = [await gru.enter(1, 1, [10, 11]), await gru.enter(2, 2, [10])];
+  const say = async (client: TestClient, groupId: number): Promise<string> => {
+    const message = { type: 1, target: { id: groupId }, content: "x" };
+    const { success, errorCode, msg } = await client.request("msg", message);
+    return success ? "accepted" : `${errorCode} ${msg}`;
+  };
+  const cases = [
+    ["/users/1/mute", { userId: "1" }, [1, 0, "msg: user 1 is muted"], ["refused", "refused"]],
+    ["/groups/10/mute", { groupId: "10" }, [1, 1, "msg: group 10 is muted"], [
+      "refused",
+      "accepted",
+    ]],
+    [
+      ...["/users/1/groups/10/mute", { userId: "1", groupId: "10" }] as const,
+      ...[[1, 0, "msg: user 1 is muted in group 10"], ["refused", "accepted"]] as const,
+    ],
+  ] as const;
+  for (const [path, whom, [here, there, words], outcomes] of cases) {
+    const { status, answer } = await gru.request("PUT", path, { reason: "spam", muteMs: 600_000 });
+    assert.equal(status, 200, JSON.stringify(answer));
+    const { until, ...touched } = answer;
+    assert.deepEqual(touched, both(here, there));
+    assert.deepEqual((await gru.get("/mutes")).mutes, [{ ...whom, reason: "spam", until }]);
+    const answers = [await say(ann, 10), await say(ann, 11)];
+    for (const [i, outcome] of outcomes.entries()) {
+      const refused = `1002 ${words} until ${new Date(until).toISOString()}: spam`;
+      assert.equal(answers[i], outcome === "refused" ? refused : "accepted");
+    }
+    assert.equal(await say(bob, 10) === "accepted", there === 0);
+    await gru.post("/groups/10/messages", { content: "business systems may" });
+    assert.equal((await gru.request("DELETE", path)).status, 200);
+    assert.equal(await say(ann, 10), "accepted");
+    const again = await gru.request("DELETE", path);
+    assert.deepEqual([again.status, again.answer.error.code], [404, "not_found"]);
+    assert.deepEqual((await gru.get("/mutes")).mutes, []);
+  }
+  const wrong = await gru.request("PUT", "/users/1/mute", { reason: "spam" });
+  assert.match(wrong.answer.error.message, /^muteMs: .* is missing/);
+});

@@ -74,6 +74,9 @@ const queries: Readonly<Record<string, string>> = {
 const minimalBodies: Readonly<Record<string, object>> = {
   "/messages": { content: "hi", groupIds: ["10"] },
   "/presence": { userIds: ["5"] },
+  "/users/{userId}/mute": { muteMs: 60_000 },
+  "/groups/{groupId}/mute": { muteMs: 60_000 },
+  "/users/{userId}/groups/{groupId}/mute": { muteMs: 60_000 },
 };
 
 interface Call {

@@ -374,7 +374,7 @@ const sockets: Guard[] = [
 const people: Guard[] = [
   {
     name: "a node that was away enforces the bans that it missed",
-    file: "spear/session/bans_follow.ts",
+    file: "spear/session/restrictions_follow.ts",
     from: "for (const ban of bans.holding()) enforce(ban, hub);",
     to: "",
   },
@@ -395,9 +395,9 @@ const people: Guard[] = [
     name: "a ban is kept before anyone is told",
     file: "stat/operations.ts",
     from:
-      "    const { until, version } = await this.store.setBan({ kind, id, reason, banMs });\n    return { until, version };",
+      "    const { until, version } = await this.store.bans.set({ kind, id, reason, ms: banMs });\n    return { until, version };",
     to:
-      "    const { until, version } = await this.store.setBan({ kind, id, reason, banMs: 1 });\n    return { until: until + banMs, version };",
+      "    const { until, version } = await this.store.bans.set({ kind, id, reason, ms: 1 });\n    return { until: until + banMs, version };",
   },
   {
     name: "changes follow on the version before",

@@ -13,8 +13,8 @@ const redoOf: Readonly<Record<string, (args: Args, answer: Args) => Redo>> = {
   apply: ([report, ttlMs]) => (store) => store.apply(report, ttlMs),
   claim: ([node, session, takeOver]) => (store) => store.claim(node, session, takeOver),
   removeNode: ([node]) => (store) => store.removeNode(node),
-  setBan: (_, record) => (store) => store.restoreBans([record]),
-  restoreBans: ([records]) => (store) => store.restoreBans(records),
+  "bans.set": (_, record) => (store) => store.bans.restore([record]),
+  "bans.restore": ([records]) => (store) => store.bans.restore(records),
   kick: ([userId], at) => (store) => store.restoreKicks([{ userId, at }]),
   restoreKicks: ([kicks]) => (store) => store.restoreKicks(kicks),
 };
@@ -29,15 +29,22 @@ export class SimStatStore {
   /** @param now virtual milliseconds */
   constructor(now: () => number) {
     this.#now = now;
-    this.store = new Proxy(this.#present, {
+    this.store = this.#view() as StatStore;
+  }
+
+  /** @param part of the store, e.g. `bans` */
+  #view(part?: string): object {
+    const owner = (): Args => part === undefined ? this.#present : (this.#present as Args)[part];
+    return new Proxy(owner(), {
       get: (_, name) => {
-        const present: Args = this.#present;
-        const found = present[name];
+        const found = owner()[name];
+        const path = part === undefined ? String(name) : `${part}.${String(name)}`;
+        if (path === "bans" || path === "mutes") return this.#view(path);
         if (typeof found !== "function") return found;
-        const redo = redoOf[String(name)];
+        const redo = redoOf[path];
         return redo === undefined
-          ? found.bind(present)
-          : (...args: unknown[]) => this.#write(redo, args, found.apply(present, args));
+          ? found.bind(owner())
+          : (...args: unknown[]) => this.#write(redo, args, found.apply(owner(), args));
       },
     });
   }

@@ -6,6 +6,7 @@ import { pause } from "@gru/shared/pause";
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Handlers } from "@gru/shared/rpc/contract";
 import type { Bans } from "./bans.ts";
+import type { Mutes } from "./mutes.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "../broker/broker.ts";
 import {
   groupsShown,
@@ -33,6 +34,7 @@ export interface CommandsOptions {
   /** For broadcasts. */
   readonly ids: IdSource;
   readonly bans: Bans;
+  readonly mutes: Mutes;
   /** Of stat's store. */
   readonly clock: FollowedClock;
   /** Unix milliseconds that people see. */
@@ -53,7 +55,7 @@ export interface CommandsOptions {
 const perTurn = 500;
 
 export function spearCommands(options: CommandsOptions): Handlers<SpearContract> {
-  const { hub, sessions, broker, ids, bans, clock, listeners, trail } = options;
+  const { hub, sessions, broker, ids, bans, mutes, clock, listeners, trail } = options;
   const names = new ConnectionNames(options.node);
 
   /** Copied: who is kicked leaves the set. */
@@ -138,6 +140,16 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
         if ((i + 1) % perTurn === 0) await pause(0);
       }
       return { connections: members.length };
+    },
+
+    mute: (record) => {
+      mutes.add(record);
+      const { kind, id } = record;
+      if (kind === "user") return { connections: sessionsOf(id).length };
+      const [groupId = "", userId] = id.split(" ");
+      const members = [...hub.members(groupTarget(groupId))];
+      const concerned = members.filter((one) => userId === undefined || one.userId === userId);
+      return { connections: concerned.length };
     },
 
     drain: ({ overMs }) => options.drain(overMs),

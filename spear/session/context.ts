@@ -10,6 +10,7 @@ import type { Roster } from "../presence/roster.ts";
 import type { Argument, Target } from "../wire.ts";
 import type { Admitted, Entering } from "./admission.ts";
 import type { Bans } from "./bans.ts";
+import type { Mutes } from "./mutes.ts";
 import type { Decisions } from "./decisions.ts";
 import type { GroupRules } from "./group_rules.ts";
 import type { KeptRoom } from "./kept.ts";
@@ -68,6 +69,7 @@ export interface SessionContext<S extends Member> {
   /** Undefined: all groups are alike. */
   readonly groupRules?: GroupRules<S> | undefined;
   readonly bans: Bans;
+  readonly mutes: Mutes;
   /** Undefined: nobody is told who comes and goes. */
   readonly roster: Roster | undefined;
   /** Over the whole cluster. */

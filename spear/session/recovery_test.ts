@@ -3,6 +3,7 @@ import { FollowedClock } from "@gru/shared/clock";
 import { logger } from "@gru/shared/log";
 import { slowTest, waitFor } from "@gru/shared/testing/harness";
 import { Bans } from "./bans.ts";
+import { Mutes } from "./mutes.ts";
 import { type Broker, type HistoryPage, NotAcceptedError, pageBytes } from "../broker/broker.ts";
 import { MemoryBus } from "../broker/memory.ts";
 import { range } from "../broker/testing.ts";
@@ -28,6 +29,7 @@ class Scene implements Disposable {
   readonly hub: Hub<Session>;
   readonly roster = new Roster();
   readonly bans = new Bans(new FollowedClock());
+  readonly mutes = new Mutes(new FollowedClock());
   readonly broker: Broker;
   /** Answers of history that have not been given yet; undefined: each is given at once. */
   held: { give(): void; fail(): void }[] | undefined;
@@ -58,6 +60,7 @@ class Scene implements Disposable {
       hub: this.hub,
       submit: () => Promise.reject(new Error("not asked for")),
       bans: this.bans,
+      mutes: this.mutes,
       roster: this.roster,
       groupUsers: new GroupUsers({ read: async () => [], keepMs: 0 }),
       entering: new Entering(),

@@ -431,6 +431,7 @@ export class Session implements Member, Worker {
     this.#admitted?.requireSend(type, targetId);
     const fromId = this.userId ?? "";
     const target = targetOf(value);
+    this.#node.mutes.check(fromId, target);
     const submission = {
       fromId,
       type,

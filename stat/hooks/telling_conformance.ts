@@ -143,14 +143,14 @@ export const tellingCases: readonly TellingCase[] = [
       await using test = await open();
       const { store, other } = await holding(test, 0);
       await store.kick("5", "noisy");
-      const { until } = await other.setBan({
+      const { until } = await other.bans.set({
         kind: "user",
         id: "5",
         reason: "spam",
-        banMs: hourMs,
+        ms: hourMs,
       });
-      await store.liftBan("user", "5");
-      const group = await store.setBan({ kind: "group", id: "10", reason: "", banMs: hourMs });
+      await store.bans.lift("user", "5");
+      const group = await store.bans.set({ kind: "group", id: "10", reason: "", ms: hourMs });
       const events = (await test.events()).slice(1);
       assert.deepEqual(events.map(({ kind, subject, data }) => [kind, subject, data]), [
         ["user.kicked", "user:5", { userId: "5", reason: "noisy" }],

@@ -1,5 +1,6 @@
--- Sets the ban of a user or group, or lifts it.
--- KEYS  1 bans (see bans.lua)  ARGV  1 whom, as in the hash  2 kind  3 id  4 reason  5 how long, ms; "" to lift it
+-- Sets the ban of a user or group, or a mute, or lifts it.
+-- KEYS  1 bans or mutes (see bans.lua)
+-- ARGV  1 whom, as in the hash  2 kind  3 id  4 reason  5 how long, ms; "" to lift it  6 1: hooks are told of a new one
 -- Returns the record, or false when there was nothing to lift
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local record = known and cjson.decode(known) or { version = 0, ['until'] = 0 }
@@ -17,7 +18,7 @@ record.keptUntil = math.max(kept, record['until'])
 record.version = math.max(now, (record.version or 0) + 1)
 local text = cjson.encode(record)
 redis.call('HSET', KEYS[1], ARGV[1], text)
-if not lifts then
+if not lifts and ARGV[6] == '1' then
   emit('user.banned', ARGV[2] .. ':' .. ARGV[3], {
     [ARGV[2] .. 'Id'] = ARGV[3],
     reason = ARGV[4],

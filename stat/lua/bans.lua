@@ -1,5 +1,5 @@
--- All that is remembered of bans; forgets what need not be remembered any longer.
--- KEYS  1 bans (hash: whom -> JSON, see banRecordSchema; without version and keptUntil from a stat of before there were any)
+-- All that is remembered of bans, or of mutes; forgets what need not be remembered any longer.
+-- KEYS  1 bans or mutes (hash: whom -> JSON, see banRecordSchema; without version and keptUntil from a stat of before there were any)
 -- Returns this Redis's clock, Unix milliseconds, and the records
 local records = {}
 local all = redis.call('HGETALL', KEYS[1])

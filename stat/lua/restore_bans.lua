@@ -1,5 +1,5 @@
--- Takes in bans that nodes remember: of each user or group the latest version stands, and is kept as long as any of them.
--- KEYS  1 bans (see bans.lua)  ARGV  whom, as in the hash, and the record, for each
+-- Takes in bans or mutes that nodes remember: of each user or group the latest version stands, and is kept as long as any of them.
+-- KEYS  1 bans or mutes (see bans.lua)  ARGV  whom, as in the hash, and the record, for each
 for i = 1, #ARGV, 2 do
   local record = cjson.decode(ARGV[i + 1])
   if record.keptUntil > now then
