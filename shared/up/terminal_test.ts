@@ -77,6 +77,12 @@ slowTest("deno task gru publishes, kicks and lists, and says what is wrong", asy
   });
   assert.equal((await ann.next("kicked")).reason, "spam");
 
+  assert.match((await run(api, "mute", "1", "--minutes", "5")).out, /^until 2\d{3}-/);
+  assert.equal((await run(api, "unmute", "1")).out, "lifted");
+  assert.deepEqual(await run(api, "unmute", "--group", "10", "1"), {
+    ...{ code: 1, out: "", err: "not_found: userId: user 1 is not muted in group 10" },
+  });
+
   const refused = await run(api, "kick", "--group", "x".repeat(300));
   assert.equal(refused.code, 1);
   assert.match(refused.err, /^invalid_argument: groupId: /);
