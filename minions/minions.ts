@@ -9,6 +9,8 @@ import { watchCluster } from "./cluster.ts";
 import { openMetrics } from "@gru/shared/metrics";
 import { minionsMetrics } from "./metrics.ts";
 import { spearContract } from "@gru/spear/contract";
+import { WrongKeysCount } from "@gru/shared/wrong_keys";
+import { statContract } from "@gru/stat/contract";
 import { Vitals } from "./vitals.ts";
 import { withIdgens } from "./idgens.ts";
 import { SignIn } from "./sign_in.ts";
@@ -68,13 +70,27 @@ export async function startMinions(
     withIdgens(await watchCluster(node.registry, services, node.clock.now), idgen),
   );
   const spears = stack.use(await node.connect(spearContract));
+  const stat = stack.use(await node.connect(statContract));
   const closing = new AbortController();
   const { name } = node;
-  const signIn = new SignIn({
-    act: password,
-    look: lookPassword,
-    users: users === undefined ? undefined : readUsers(users),
-  });
+  const named = users === undefined ? undefined : readUsers(users);
+  const signIn = new SignIn({ act: password, look: lookPassword, users: named });
+  const wrongPasswords = stack.use(
+    new WrongKeysCount({
+      async note({ address, who, count }) {
+        try {
+          await stat.any.wrongPasswords({ address: address.slice(0, 100), who, count });
+        } catch (error) {
+          node.log.warn(
+            "{count} wrong passwords from {address} are not in the audit log: {error}",
+            {
+              ...{ count, address, error },
+            },
+          );
+        }
+      },
+    }),
+  );
   const { gru_minions_pages: pages, gru_minions_sign_ins_total: signIns } = openMetrics(
     node.metrics,
     minionsMetrics,
@@ -91,9 +107,14 @@ export async function startMinions(
     trustedHops: config.trustedHops,
     onSignIn(result, address, user) {
       signIns.inc({ result });
-      const facts = { user: user || "somebody with a shared password", address };
+      // What stands in the field of the name may be a password.
+      const known = named?.find((one) => one.name === user)?.name;
+      const nobody = user === "" ? "somebody with a shared password" : "an unknown name";
+      const facts = { user: known ?? nobody, address };
       if (result === "signed in") node.log.info("{user} signed in from {address}", facts);
-      else if (result === "wrong") node.log.warn("wrong password of {user} from {address}", facts);
+      if (result !== "wrong") return;
+      node.log.warn("wrong password of {user} from {address}", facts);
+      wrongPasswords.add(address, known?.slice(0, 100));
     },
     onPages: (open) => pages.set(open),
   });

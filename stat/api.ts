@@ -11,7 +11,7 @@ import { addCommandRoutes } from "./api_commands.ts";
 import { addHookRoutes } from "./api_hooks.ts";
 import { addReadRoutes } from "./api_read.ts";
 import { nameSchema, operatorHeader, publishBodyBytes } from "./contract.ts";
-import { auditCommands } from "./audit.ts";
+import { auditCommands, remoteOf } from "./audit.ts";
 import type { HooksConfig } from "./hooks/config.ts";
 import type { Operations } from "./operations.ts";
 
@@ -28,6 +28,8 @@ export interface ApiOptions {
   readonly auditMs: number;
   /** See {@linkcode auditCommands}. */
   readonly onCommand?: (command: string, result: string) => void;
+  /** Told of each call with a wrong key. */
+  readonly onWrongKey?: (address: string) => void;
   readonly log: Logger;
 }
 
@@ -73,6 +75,7 @@ export function createApi(options: ApiOptions): OpenAPIHono {
         const why = refusal === "outdated" || refusal === "used" ? verification.message : refusal;
         const message = `Authorization: ${why}; expected Bearer <key>`;
         c.res = refuse(401, "unauthenticated", message, { "www-authenticate": "Bearer" });
+        if (refusal === "wrong") options.onWrongKey?.(remoteOf(c));
       }
       // The body may be an endless stream, so the answer's proof covers its head only.
       if (proveAnswer !== undefined) c.header(proofHeader, proveAnswer(c.res.status));

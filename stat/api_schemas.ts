@@ -326,10 +326,14 @@ export const auditLog = z.object({
       at: time,
       via: z.enum(["api", "console", "cluster"])
         .openapi({ description: "cluster: nobody commanded it; it happened to a program" }),
-      who: z.string().openapi({ description: "The console's user, or the name of the key" }),
+      who: z.string().openapi({
+        description:
+          "The console's user, or the name of the key; unknown: of a wrong key or password",
+      }),
       address: z.string(),
       command: z.string().openapi({
-        description: "The route; or what happened: joined, ready, not ready, draining, left, died",
+        description:
+          "The route; or what happened: joined, draining, undrained, left, died, wrong key, wrong password",
         example: "POST /users/:userId/kick",
       }),
       target: z.string().openapi({ description: "The ids in the path; or the program" }),

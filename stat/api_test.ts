@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { logger } from "@gru/shared/log";
+import { Prover } from "@gru/shared/rpc/proof";
 import type { RpcClient } from "@gru/shared/rpc/client";
 import { defineContract, RpcError } from "@gru/shared/rpc/contract";
 import { localClient } from "@gru/shared/rpc/local";
@@ -9,7 +10,11 @@ import { createApi } from "./api.ts";
 import { MemoryStore } from "./store_memory.ts";
 import { Operations } from "./operations.ts";
 
-function api(usersOfGroup: (groupId: string) => Promise<string[]>, apiKey?: string) {
+function api(
+  usersOfGroup: (groupId: string) => Promise<string[]>,
+  apiKey?: string,
+  onWrongKey: (address: string) => void = () => {},
+) {
   const store = Object.assign(new MemoryStore(), { usersOfGroup });
   const spears = localClient(defineContract("spear", {}), {}) as unknown as RpcClient<
     SpearContract
@@ -17,6 +22,7 @@ function api(usersOfGroup: (groupId: string) => Promise<string[]>, apiKey?: stri
   return createApi({
     operations: new Operations({ store, spears, instances: () => [] }),
     apiKey,
+    onWrongKey,
     closing: new AbortController().signal,
     auditMs: 86_400_000,
     hooks: hooksSchema.parse({}),
@@ -129,4 +135,24 @@ Deno.test("createApi rejects a body that is too large, not JSON, or of another t
     assert.deepEqual([found, code], [status, "invalid_argument"]);
     assert.match(message, /^the body: /);
   }
+});
+
+Deno.test("a wrong key is told with its address; no key, and a proof of an earlier life, are not", async () => {
+  const told: string[] = [];
+  const app = api(() => Promise.resolve([]), "right", (address) => told.push(address));
+  const call = async (authorization?: string) => {
+    const headers = authorization === undefined ? {} : { authorization };
+    const response = await app.request("/bans", { headers }, { address: "192.0.2.1" });
+    await response.body?.cancel();
+    return response.status;
+  };
+  const prover = new Prover("right", "api", "http://localhost");
+  const { authorization } = prover.prove({ method: "GET", path: "/bans", terms: [""] }, undefined);
+  assert.deepEqual([await call(), await call(authorization), await call("Bearer right")], [
+    ...[401, 401, 200],
+  ]);
+  assert.deepEqual(told, []);
+  assert.equal(await call("Bearer guess"), 401);
+  assert.equal(await call(`${authorization}x`), 401);
+  assert.deepEqual(told, ["192.0.2.1", "192.0.2.1"]);
 });

@@ -1,8 +1,9 @@
 /**
- * The audit log: who commanded what over the HTTP API, on whom, and how it ended. Kept in the store, so that every stat
- * shows all of it, and written to the program's log as well, for when the store is away.
+ * The audit log: who commanded what over the HTTP API, on whom, and how it ended, and who came with a wrong key. Kept in
+ * the store, so that every stat shows all of it, and written to the program's log as well, for when the store is away.
  */
 import type { Logger } from "@gru/shared/log";
+import type { WrongKeys } from "@gru/shared/wrong_keys";
 import type { Context, MiddlewareHandler } from "hono";
 import { routePath } from "hono/route";
 import { operatorHeader } from "./contract.ts";
@@ -12,12 +13,15 @@ import type { AuditEntry, StatStore } from "./store.ts";
 export const auditEntriesKept = 10_000;
 const detailsLength = 500;
 
-export interface AuditOptions {
+export interface AuditLog {
   readonly store: Pick<StatStore, "audit">;
   readonly keepMs: number;
+  readonly log: Logger;
+}
+
+export interface AuditOptions extends AuditLog {
   /** Callers show a key. */
   readonly keyed: boolean;
-  readonly log: Logger;
   /** Told of each command with its route, `POST /users/:userId/kick`, and `ok` or the status of the refusal. */
   readonly onCommand: ((command: string, result: string) => void) | undefined;
 }
@@ -48,8 +52,19 @@ export function auditCommands(options: AuditOptions): MiddlewareHandler {
   };
 }
 
+/** Wrong keys of this API, or wrong passwords at a console. */
+export function noteWrongKeys(
+  audit: AuditLog,
+  via: "api" | "console",
+  { who, address, count }: WrongKeys,
+): Promise<void> {
+  const command = via === "api" ? "wrong key" : "wrong password";
+  const details = JSON.stringify({ count });
+  return note(audit, { via, who, address, command, target: "", details, result: "401" });
+}
+
 async function note(
-  { store, keepMs, log }: AuditOptions,
+  { store, keepMs, log }: AuditLog,
   entry: Omit<AuditEntry, "at">,
 ): Promise<void> {
   log.info("{who} at {address}: {command} {target} {details}: {result}", { ...entry });
@@ -61,7 +76,7 @@ async function note(
 }
 
 function callerOf(c: Context, operator: string | undefined, keyed: boolean) {
-  const remote = String((c.env as { address?: string } | undefined)?.address ?? "");
+  const remote = remoteOf(c);
   const [name, address = remote] = (operator ?? "").split(" ");
   if (name !== undefined && name !== "") {
     return {
@@ -71,6 +86,11 @@ function callerOf(c: Context, operator: string | undefined, keyed: boolean) {
     } as const;
   }
   return { via: "api", who: keyed ? "GRU_STAT_API_KEY" : "anybody", address: remote } as const;
+}
+
+/** The other end of the connection. */
+export function remoteOf({ env }: Context): string {
+  return String((env as { address?: string } | undefined)?.address ?? "");
 }
 
 /** The ids in the path, in its order. */

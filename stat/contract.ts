@@ -188,6 +188,16 @@ export const statContract = defineContract("stat", {
     output: z.object({ wanted: z.boolean() }),
     idempotent: true,
   },
+  /** Tried at a console: for the audit log. */
+  wrongPasswords: {
+    input: z.strictObject({
+      address: z.string().max(100),
+      who: z.string().max(100),
+      count: z.int().min(1),
+    }),
+    output: z.object({}),
+    idempotent: false,
+  },
   getServiceVersion: {
     input: z.strictObject({}),
     output: z.object({ version: z.string() }),

@@ -8,6 +8,7 @@ import { guarded } from "@gru/shared/http/exposure";
 import type { Logger } from "@gru/shared/log";
 import { openMetrics } from "@gru/shared/metrics";
 import { statMetrics } from "./metrics.ts";
+import { type WrongKeys, WrongKeysCount } from "@gru/shared/wrong_keys";
 import { type NodeOverrides, nodeShape, openNode, version } from "@gru/shared/node";
 import type { Readiness } from "@gru/shared/readiness";
 import type { Instance } from "@gru/shared/registry/registry";
@@ -20,6 +21,7 @@ import { serveContract } from "@gru/shared/rpc/server";
 import { type BanRecord, type MuteRecord, spearContract, spearService } from "@gru/spear/contract";
 import { apiBodyBytes, createApi } from "./api.ts";
 import { type StatContract, statContract } from "./contract.ts";
+import { noteWrongKeys } from "./audit.ts";
 import { noteHappenings } from "./happenings.ts";
 import { hooksAreOn, hooksSchema, messagesAreWanted } from "./hooks/config.ts";
 import { MessageTeller } from "./hooks/message_teller.ts";
@@ -107,7 +109,11 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
     }),
   );
   const auditMs = config.auditDays * 86_400_000;
-  stack.use(await noteHappenings({ registry, store, keepMs: auditMs, log }));
+  const audit = { store, keepMs: auditMs, log };
+  stack.use(await noteHappenings({ registry, ...audit }));
+  const wrongKeys = stack.use(
+    new WrongKeysCount({ note: (wrong) => noteWrongKeys(audit, "api", wrong) }),
+  );
   const spears = stack.use(await node.connect(spearContract));
   const operations = new Operations({
     store,
@@ -164,6 +170,7 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   const handlers = statHandlers(
     operations,
     (result) => reports.inc({ result }),
+    (wrong) => noteWrongKeys(audit, "console", wrong),
   );
 
   const ready = () => ({ store: store.ready });
@@ -176,6 +183,9 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
     hooks,
     auditMs,
     onCommand: (command, result) => commands.inc({ command, result }),
+    onWrongKey(address) {
+      if (wrongKeys.add(address)) log.warn("a wrong API key from {address}", { address });
+    },
   });
   const http = stack.use(
     await node.serve({
@@ -203,10 +213,14 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
   };
 }
 
-/** @param onReport called with the result of each report */
+/**
+ * @param onReport called with the result of each report
+ * @param noteWrongPasswords keeps what a console tells
+ */
 export function statHandlers(
   operations: Operations,
   onReport: (result: "refused" | "resync" | "full" | "changes") => void = () => {},
+  noteWrongPasswords: (wrong: WrongKeys) => Promise<void> = async () => {},
 ): Handlers<StatContract> {
   const { store } = operations;
   return {
@@ -245,6 +259,10 @@ export function statHandlers(
       return {};
     },
     active: async ({ targets }) => ({ wanted: await store.telling.active(targets) }),
+    wrongPasswords: async (wrong) => {
+      await noteWrongPasswords(wrong);
+      return {};
+    },
     getServiceVersion: () => ({ version }),
   };
 }

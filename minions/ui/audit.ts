@@ -8,9 +8,16 @@ import { t } from "./words.ts";
 const perPage = 100;
 const changes = ["joined", "draining", "undrained", "left", "died"] as const;
 
-function happened(command: string): string {
+function shownCommand(command: string): string {
+  if (command === "wrong key") return t("wrongKey");
+  if (command === "wrong password") return t("wrongPassword");
   const change = changes.find((kind) => kind === command);
   return change === undefined ? command : t(change);
+}
+
+function shownCaller({ via, who }: Answer<"auditLog">["entries"][number]): string {
+  const name = who === "unknown" ? t("stateUnknown") : who;
+  return via === "api" ? `${name} (API)` : name;
 }
 
 export function auditPage({ main }: PageOptions): Page {
@@ -36,14 +43,14 @@ export function auditPage({ main }: PageOptions): Page {
     plainTable(
       t("audit"),
       [t("time"), t("who"), t("address"), t("command"), t("onWhom"), t("details"), t("result")],
-      entries.map(({ at, via, who, address, command, target, details, result }) => [
-        dateAndTime(at),
-        via === "api" ? `${who} (API)` : who,
-        address,
-        via === "cluster" ? happened(command) : command,
-        target,
-        details,
-        result,
+      entries.map((entry) => [
+        dateAndTime(entry.at),
+        shownCaller(entry),
+        entry.address,
+        shownCommand(entry.command),
+        entry.target,
+        entry.details,
+        entry.result,
       ]),
     );
 

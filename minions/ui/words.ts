@@ -28,6 +28,8 @@ const words = {
   audit: ["Audit log", "操作日志"],
   noCommands: ["Nobody has commanded anything yet.", "尚无操作记录。"],
   who: ["Who", "操作者"],
+  wrongKey: ["wrong key", "密钥错误"],
+  wrongPassword: ["wrong password", "密码错误"],
   command: ["Command", "命令"],
   onWhom: ["On whom", "对象"],
   details: ["Details", "详情"],
