@@ -204,6 +204,12 @@ export const spearContract = defineContract(spearService, {
     }),
     idempotent: true,
   },
+  /** Removes the messages that are kept of the target; any node will do. */
+  clearHistory: {
+    input: z.strictObject({ target: targetSchema }),
+    output: z.object({}),
+    idempotent: true,
+  },
   /** Connections of this node that are in the group. */
   connectionsOfGroup: {
     input: z.strictObject({ groupId: groupIdSchema }),

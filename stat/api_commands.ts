@@ -8,6 +8,8 @@ import type { Operations } from "./operations.ts";
 const inGroup = z.object({ groupId: shape.groupId });
 const inUser = z.object({ userId: shape.userId });
 const inUserAndGroup = inUser.extend({ groupId: shape.groupId });
+const clearing =
+  "Numbers go on. A client that returns for what it missed is told that some of it does not come. Hooks do not hear of messages that they had not read yet: `hooks.gap`.";
 const touched = "The number of affected connections";
 
 const routes = {
@@ -31,6 +33,20 @@ const routes = {
     request: { headers: shape.idempotencyHeader, body: body(shape.outgoingToMany) },
     responses: answers(shape.resultsOfMany, "One for each target"),
   }),
+  clearGroup: guarded({
+    ...{ method: "delete", path: "/groups/{groupId}/history", tags: ["Groups"] },
+    summary: "Remove the stored messages of a group",
+    description: clearing,
+    request: { params: inGroup },
+    responses: answers(shape.cleared, "They are gone"),
+  }, "spears"),
+  clearUser: guarded({
+    ...{ method: "delete", path: "/users/{userId}/history", tags: ["Users"] },
+    summary: "Remove the stored messages of a user",
+    description: clearing,
+    request: { params: inUser },
+    responses: answers(shape.cleared, "They are gone"),
+  }, "spears"),
   presenceOfMany: guarded({
     ...{ method: "post", path: "/presence", tags: ["Users"] },
     summary: "Which of many users are online, and where",
@@ -208,6 +224,14 @@ export function addCommandRoutes(app: OpenAPIHono, operations: Operations) {
     const { groupIds, userIds, ...message } = c.req.valid("json");
     const targets = { groupIds, userIds };
     return c.json({ results: await operations.publishToMany(targets, message, key) }, 200);
+  });
+  app.openapi(routes.clearGroup, async (c) => {
+    const target = { kind: "group", id: c.req.valid("param").groupId } as const;
+    return c.json(await operations.clearHistory(target), 200);
+  });
+  app.openapi(routes.clearUser, async (c) => {
+    const target = { kind: "user", id: c.req.valid("param").userId } as const;
+    return c.json(await operations.clearHistory(target), 200);
   });
   app.openapi(routes.presenceOfMany, async (c) => {
     const { userIds } = c.req.valid("json");

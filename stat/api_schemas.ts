@@ -309,6 +309,8 @@ export const muteList = z.object({
   ),
 }).openapi("Mutes");
 
+export const cleared = z.object({ cleared: z.literal(true) }).openapi("Cleared");
+
 export const banKind = z.enum(["user", "group"]);
 export const banList = z.object({ bans: z.array(banSchema.clone().openapi("Ban")) }).openapi(
   "Bans",

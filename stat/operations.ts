@@ -183,6 +183,11 @@ export class Operations {
     });
   }
 
+  async clearHistory(target: TargetOfCommand) {
+    await this.spears.any.clearHistory({ target });
+    return { cleared: true as const };
+  }
+
   async presenceOfMany(userIds: readonly string[]) {
     const { live } = this;
     return await inParallel(userIds, atOnce, async (userId) => {

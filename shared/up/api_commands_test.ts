@@ -455,3 +455,20 @@ Deno.test("who is muted may send nothing there, until it is lifted; everything e
   const wrong = await gru.request("PUT", "/users/1/mute", { reason: "spam" });
   assert.match(wrong.answer.error.message, /^muteMs: .* is missing/);
 });
+
+Deno.test("a history that was cleared is empty, and who returns for it is told", async () => {
+  await using gru = await start();
+  const ann = await gru.enter(1, 1, [10]);
+  await gru.post("/groups/10/messages", { content: "one" });
+  const { seq, epoch } = await ann.next("msg");
+  await gru.post("/groups/10/messages", { content: "two" });
+  await ann.next("msg");
+  assert.deepEqual((await gru.request("DELETE", "/groups/10/history")).answer, { cleared: true });
+  assert.deepEqual((await gru.get("/groups/10/history")).messages, []);
+  const bob = await gru.enter(2, 2);
+  const subscribeGroups = [{ id: 10, since: { epoch, seq } }];
+  const { data } = await bob.request("subscribe", { userId: 2, subscribeGroups });
+  assert.deepEqual([data.positions[0].seq, data.positions[0].recovered], [seq + 1, false]);
+  await gru.post("/groups/10/messages", { content: "three" });
+  assert.equal((await bob.next("msg")).seq, seq + 2);
+});

@@ -120,6 +120,12 @@ export interface Broker extends AsyncDisposable {
    * @throws {NotAcceptedError} no answer within the time limit of a publication.
    */
   history(target: Target, after: Position, bytes?: number): Promise<HistoryPage>;
+
+  /**
+   * Removes all messages of the target from history; its position stays. What is on its way to members still arrives.
+   * @throws {NotAcceptedError} no answer within the time limit of a publication.
+   */
+  clear(target: Target): Promise<void>;
 }
 
 /** A broker that needs servers. */

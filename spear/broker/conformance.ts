@@ -186,6 +186,27 @@ export const brokerCases: readonly BrokerCase[] = [
     },
   },
   {
+    name: "a history that is cleared is empty and incomplete for everybody, and goes on",
+    run: async (cluster) => {
+      await using pair = await nodes(cluster);
+      const { a, b } = pair;
+      const [target, other] = [newTarget(), newTarget()];
+      const { at } = await publishAll(a, target, 5);
+      await publishAll(a, other, 1);
+      const member = await b.member(target);
+      await b.broker.clear(target);
+      assert.deepEqual(await seqsAfter(a.broker, target, at(2)), { seqs: [], complete: false });
+      assert.deepEqual(await seqsAfter(a.broker, target, at(5)), { seqs: [], complete: true });
+      await publishAll(a, target, 2, "later");
+      assert.deepEqual(await seqsAfter(b.broker, target, at(2)), { seqs: [6, 7], complete: false });
+      assert.deepEqual(await seqsAfter(b.broker, target, at(5)), { seqs: [6, 7], complete: true });
+      assert.equal((await a.broker.history(other, { epoch: "", seq: 0 })).entries.length, 1);
+      await gets(member, 2);
+      assert.deepEqual(member.lost, []);
+      await a.broker.clear(newTarget());
+    },
+  },
+  {
     name: "history returns the messages after a position, and whether they are complete",
     run: async (cluster) => {
       await using pair = await nodes(cluster);

@@ -74,6 +74,7 @@ export class MemoryBus {
       unlisten: async (target) => unlisten(target),
       positions: async (known) => known.map((position) => this.#position(position)),
       history: async (target, after, bytes) => this.#history(target, after, bytes),
+      clear: async (target) => void (this.#log(target).kept = undefined),
       [Symbol.asyncDispose]: async () => {
         closed = true;
         listening.forEach(unlisten);

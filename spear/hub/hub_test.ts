@@ -154,6 +154,7 @@ async function overHistory(
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => ({ epoch: "a", seq: 0 }),
     unlisten: async () => {},
+    clear: async () => {},
     positions: () => Promise.reject(new Error("not asked for")),
     history: async () => {
       const answer = answers.shift();
@@ -205,6 +206,7 @@ Deno.test("Hub gives members nothing of an epoch before theirs, when history has
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => head,
     unlisten: async () => {},
+    clear: async () => {},
     positions: async () => [head],
     history: async () => ({
       head,
@@ -239,6 +241,7 @@ Deno.test("Hub does not go back to an epoch that is over, but has another one be
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => head,
     unlisten: async () => {},
+    clear: async () => {},
     positions: async (positions) => {
       known.push(...positions.map(({ epoch, seq }) => ({ epoch, seq })));
       // An old copy of the data is ahead of nobody who says so.
@@ -282,6 +285,7 @@ Deno.test("Hub stops trying when it is closed", async () => {
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => position,
     unlisten: async () => {},
+    clear: async () => {},
     positions: () => Promise.reject(new Error(`away ${++asked}`)),
     history: () => Promise.reject(new Error(`away ${++asked}`)),
     [Symbol.asyncDispose]: async () => {},
@@ -310,6 +314,7 @@ Deno.test("Hub repairs each target by itself: one that nothing answers for, or o
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => ({ epoch: "a", seq: 3 }),
     unlisten: async () => {},
+    clear: async () => {},
     positions: async (known) => {
       if (known.some(({ target }) => target === dead)) throw new Error("CLUSTERDOWN");
       if (known.some(({ target }) => target === mute)) await new Promise(() => {});
@@ -354,6 +359,7 @@ Deno.test("Hub.join of one that has seen the next epoch on another node waits un
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => ({ epoch: "a", seq: 3 }),
     unlisten: async () => {},
+    clear: async () => {},
     positions: () => Promise.reject(new Error("not asked for")),
     history: async (_target, after) => {
       // The first answer was given before the second message of the epoch.
@@ -402,6 +408,7 @@ Deno.test("Hub.join takes no answer that was on its way before the latest messag
     publish: () => Promise.reject(new Error("not asked for")),
     listen: async () => ({ epoch: "a", seq: head }),
     unlisten: async () => {},
+    clear: async () => {},
     positions: () => Promise.reject(new Error("not asked for")),
     history: (_target, after) => {
       const entries = range(head, after.seq + 1)

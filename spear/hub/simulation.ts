@@ -114,6 +114,8 @@ class ScriptedBroker implements Broker {
     });
   }
 
+  async clear(): Promise<void> {}
+
   async unlisten(): Promise<void> {
     this.listening = false;
   }

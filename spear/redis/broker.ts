@@ -78,6 +78,10 @@ export class RedisBroker implements ServedBroker {
     return this.#store.history(target, after, bytes);
   }
 
+  clear(target: Target): Promise<void> {
+    return this.#store.clear(target);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#keepingAlive);
     this.#subscriptions.clear();

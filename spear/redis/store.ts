@@ -92,7 +92,7 @@ const proofMs = 2000;
 /** How long a replica has to confirm; meanwhile nothing else is answered on the connection. */
 const replicaMs = 1000;
 
-export class RedisStore implements Pick<Broker, "publish" | "positions" | "history"> {
+export class RedisStore implements Pick<Broker, "publish" | "positions" | "history" | "clear"> {
   readonly servers: RedisTopology;
   /** How long a target's position is kept at least while nobody publishes to it or asks for it. */
   readonly stateMs: number;
@@ -279,6 +279,11 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       next: next.length === 0 ? undefined : positionAt(...next as [number, number]),
       complete: epoch === after.epoch && afterSeq <= seq && entries.length === end - afterSeq,
     };
+  }
+
+  async clear(target: Target): Promise<void> {
+    const [, log] = keysOf(target);
+    await this.persist(target, "commands", ({ redis }) => redis.del(log));
   }
 
   /** As {@linkcode ServedBroker.proveWritable}. */
@@ -495,7 +500,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   }
 }
 
-function keysOf(target: Target): string[] {
+function keysOf(target: Target): [state: string, log: string] {
   return [`gru:{${target}}:state`, `gru:{${target}}:log`];
 }
 

@@ -204,6 +204,10 @@ export class RocketmqBroker implements ServedBroker {
     return this.#store.history(target, after, bytes);
   }
 
+  clear(target: Target): Promise<void> {
+    return this.#store.clear(target);
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.#closed ??= this.#close();
   }

@@ -29,7 +29,7 @@ export interface CommandsOptions {
   readonly node: string;
   readonly hub: Hub<Session>;
   readonly sessions: ReadonlySet<Session>;
-  readonly broker: Pick<Broker, "history">;
+  readonly broker: Pick<Broker, "history" | "clear">;
   readonly submit: Submit;
   /** For broadcasts. */
   readonly ids: IdSource;
@@ -174,6 +174,11 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
         ...position,
       }));
       return { ...head, messages, more };
+    },
+
+    clearHistory: async ({ target }) => {
+      await settle(() => broker.clear(toTarget(target)));
+      return {};
     },
 
     readLogs: async ({ positions }) => {
