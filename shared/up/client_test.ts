@@ -1,6 +1,13 @@
 /** The client library against a whole cluster in this process. */
 import assert from "node:assert/strict";
-import { connect, type ConnectOptions, type Gru, type Message, type State } from "@gru/client";
+import {
+  connect,
+  type ConnectOptions,
+  type Gru,
+  type GruError,
+  type Message,
+  type State,
+} from "@gru/client";
 import { waitFor } from "@gru/shared/testing/harness";
 import type { Up } from "./up.ts";
 import { upOnFreePorts } from "./up_testing.ts";
@@ -139,4 +146,38 @@ Deno.test("a kick ends the client and says why", async () => {
   assert.deepEqual({ ...why }, { ...why, code: "kicked", retryable: false });
   assert.match(why.message, /enough/);
   assert.deepEqual(states.map(({ name }) => name), ["connecting", "online", "closed"]);
+});
+
+Deno.test("a user whom the business system puts into a group gets its messages, and none when taken out", async () => {
+  await using cluster = await up();
+  await using stack = new AsyncDisposableStack();
+  const ann = connected(stack, cluster, 1);
+  const put = Promise.withResolvers<string>();
+  ann.on("subscribed", put.resolve);
+  await online(ann);
+  const act = async (method: string, path: string, body?: object) => {
+    const response = await fetch(`${cluster.addresses.stat}${path}`, {
+      method,
+      ...body === undefined
+        ? {}
+        : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) },
+    });
+    assert.equal(response.status, 200, await response.clone().text());
+    return await response.json();
+  };
+  await act("PUT", "/users/1/groups/10");
+  assert.equal(await put.promise, "10");
+  await act("POST", "/groups/10/messages", { content: "one" });
+  const room = ann.group("10");
+  const came = contents(room);
+  const closed = new Promise<GruError>((resolve) => room.on("closed", resolve));
+  await waitFor(() => came.length === 1);
+  assert.deepEqual(came, ["one"]);
+  await act("DELETE", "/users/1/groups/10");
+  assert.equal((await closed).code, "kicked");
+  await act("POST", "/groups/10/messages", { content: "two" });
+  await act("POST", "/users/1/messages", { content: "the end" });
+  const own = contents(ann.user(1));
+  await waitFor(() => own.length === 1);
+  assert.deepEqual(came, ["one"]);
 });

@@ -88,7 +88,7 @@ export class Session extends Emitter<GruEvents> implements Host {
   }
 
   /** The room of the group, which is joined as soon as possible. */
-  group(id: string, options: GroupOptions): Room {
+  group(id: string, options: GroupOptions = {}): Room {
     let room = this.rooms.get(id);
     if (!room) {
       room = this.#room(id, options, options.since ?? this.#positions.get(id));

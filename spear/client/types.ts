@@ -122,6 +122,8 @@ export interface GroupEvents {
 export interface GruEvents {
   readonly state: State;
   readonly broadcast: Broadcast;
+  /** The business system has put the user into this group, which is joined now. What comes waits for the first listener. */
+  readonly subscribed: string;
   /** Something that nobody waits for has failed: what a page before could not send, or the storage. */
   readonly error: GruError;
 }

@@ -26,7 +26,9 @@ export interface Host {
   move(visit: Visit, way: Way): void;
   /** The node wants a new token, or this client wants to be sent again what it missed of its own. */
   refresh(visit: Visit): void;
+  group(id: string): Room;
   emit(event: "broadcast", broadcast: Broadcast): void;
+  emit(event: "subscribed", group: string): void;
 }
 
 /** Rooms that are joined by one event. */
@@ -187,6 +189,18 @@ export class Visit extends Link implements Sender {
       const { groupId, joined, left } = argument;
       if (host.current !== this) return;
       this.#room(1, groupId)?.change(joined.map(String), left.map(String));
+    } else if (name === "subscribed") {
+      const { groupId, ...position } = argument;
+      const isNew = !this.#room(1, groupId);
+      const room = host.group(String(groupId));
+      if (!this.#asked.has(room)) {
+        this.#asked.add(room);
+        room.track.join();
+        room.track.joined(position, true);
+      }
+      if (isNew) host.emit("subscribed", room.id);
+    } else if (name === "unsubscribed") {
+      this.#drop(argument.groupId, new GruError("kicked", "taken out of the group"));
     } else if (name === "move") {
       const { delayMs, addr, name, token } = argument;
       const way = { places: [{ addr, name }], token };
