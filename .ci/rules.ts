@@ -17,7 +17,7 @@ const contracts =
 
 /** What the other rooms may import of each room. */
 const doors: Readonly<Record<string, readonly string[]>> = {
-  "spear/broker": ["broker"],
+  "spear/broker": ["broker", "rate"],
   "spear/redis": ["store", "subscriptions"],
   "spear/rocketmq": [],
   "spear/presence": ["presence", "roster", "group_users", "group_places"],

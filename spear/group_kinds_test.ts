@@ -68,6 +68,7 @@ Deno.test("a kind of groups that is not right is named with its value", () => {
   assert.throws(() => load([{ match: "*", echos: false }]), /groups\.0\.echos: .*echo/);
   assert.throws(() => load([{ match: "*", history: { ageMs: 1 } }]), /groups\.0\.history\.ageMs/);
   assert.throws(() => load([{ match: "*", history: { sizes: 1 } }]), /sizes: .*mean .*size/);
+  assert.throws(() => load([{ match: "*", drop: true }]), /groups\.0\.drop: .*messagesPerSecond/);
   assert.throws(() => load([{ match: "*", colour: 1 }]), /groups\.0\.colour: unknown key/);
 });
 
@@ -173,4 +174,98 @@ Deno.test("of a kind of groups as much is kept as it says, and messages say for 
     assert.equal(expireTime - createTime, keptMs);
   }
   assert.deepEqual(kept, [[], ["2", "3"], ["1", "2", "3"]]);
+});
+
+/** Two messages at once, and the next one after a minute and more. */
+const slow = { match: "room:*", messagesPerSecond: 0.01 };
+
+Deno.test("beyond its rate a group refuses messages, low ones first, and says when to try again", async () => {
+  await using spear = await open([slow]);
+  await using ann = await member(spear.address, 1, "room:1");
+  await using bob = await member(spear.address, 2, "room:1");
+  const key = { clientMsgId: "a", priority: "low" };
+  const first = await say(ann, "room:1", "1", key);
+  const low = await say(bob, "room:1", "2", { priority: "low" });
+  assert.deepEqual([low.success, low.errorCode, low.msg], [
+    false,
+    1002,
+    "msg: not accepted: its group takes 0.01 messages a second",
+  ]);
+  assert.ok(low.data.retryAfterMs > 0 && low.data.retryAfterMs <= 200_000);
+  assert.equal((await say(bob, "room:1", "3")).success, true);
+  assert.equal((await say(bob, "room:1", "4")).errorCode, 1002);
+  assert.deepEqual(await say(ann, "room:1", "1", key), first);
+  assert.equal((await say(bob, "room:2", "elsewhere")).success, true);
+  const wrong = await say(bob, "room:2", "5", { priority: "high" });
+  assert.equal(wrong.errorCode, 1003);
+  assert.match(wrong.msg, /^msg\.priority: .*"low".*"normal".*, got "high"$/);
+  for (const client of [ann, bob]) {
+    assert.equal((await client.next("msg")).content, "1");
+    assert.equal((await client.next("msg")).content, "3");
+    assert.deepEqual(client.pending("msg"), []);
+  }
+});
+
+Deno.test("a group that drops says so to the sender, counts it, and has no gap", async () => {
+  await using spear = await open([{ ...slow, drop: true, echo: false }]);
+  await using ann = await member(spear.address, 1, "room:1");
+  await using bob = await member(spear.address, 2, "room:1");
+  const [first, second] = [await say(ann, "room:1", "1"), await say(ann, "room:1", "2")];
+  assert.equal(second.data.seq, first.data.seq + 1);
+  const dropped = await say(ann, "room:1", "3");
+  assert.deepEqual(dropped.data, { id: dropped.data.id, dropped: true });
+  assert.equal(dropped.success, true);
+  // Nothing is waited for that does not come.
+  const joined = await subscribe(ann, 1, "room:1", { since: second.data });
+  assert.deepEqual(joined.data.positions, [{ id: "room:1", ...place(second), recovered: true }]);
+  assert.equal((await bob.next("msg")).content, "1");
+  assert.equal((await bob.next("msg")).content, "2");
+  assert.deepEqual([...bob.pending("msg"), ...ann.pending("msg")], []);
+  const metrics = await (await fetch(`${spear.monitorAddress}/metrics`)).text();
+  for (const [result, count] of [["accepted", 2], ["dropped", 1], ["refused", 0]]) {
+    assert.match(
+      metrics,
+      new RegExp(`gru_spear_messages_total{.*result="${result}".*} ${count}\n`),
+    );
+  }
+});
+
+function place({ data: { epoch, seq } }: Json) {
+  return { epoch, seq };
+}
+
+Deno.test("in a live room of 200 in a flood everybody gets the same few messages, and every normal one", async () => {
+  const perSecond = 40;
+  await using spear = await open([
+    { match: "live:*", messagesPerSecond: perSecond, drop: true, presence: false },
+  ]);
+  await using stack = new AsyncDisposableStack();
+  const clients: TestClient[] = [];
+  for (let id = 1; id <= 200; id++) {
+    clients.push(stack.use(await member(spear.address, id, "live:1")));
+  }
+  // Half of what comes at once is kept for these.
+  const normal = perSecond / 2;
+  const began = performance.now();
+  const results = await Promise.all(
+    Array.from({ length: 1000 }, (_, n) => {
+      const isNormal = n % (1000 / normal) === 0;
+      const more = isNormal ? {} : { priority: "low" };
+      const sender = clients[n % clients.length] ?? assert.fail();
+      return say(sender, "live:1", isNormal ? "normal" : "low", more);
+    }),
+  );
+  const seconds = (performance.now() - began) / 1000;
+  assert.ok(results.every(({ success }) => success));
+  const accepted = results.filter(({ data }) => !data.dropped);
+  const last = Math.max(...accepted.map(({ data }) => data.seq));
+  assert.equal(accepted.length, last);
+  assert.ok(last <= perSecond * (1 + seconds) + 1, `${last} in ${seconds} s`);
+  for (const client of clients) {
+    const got = [];
+    for (let n = 0; n < last; n++) got.push(await client.next("msg"));
+    assert.deepEqual(got.map(({ seq }) => seq), Array.from({ length: last }, (_, n) => n + 1));
+    assert.equal(got.filter(({ content }) => content === "normal").length, normal);
+    assert.deepEqual(client.pending("msg"), []);
+  }
 });

@@ -20,12 +20,21 @@ const kind = z.strictObject({
   echo: z.boolean().default(true),
   /** Users that may be in such a group, on all nodes together. */
   members: z.int().min(1).optional(),
+  /** Messages that such a group takes each second, from all nodes together. */
+  messagesPerSecond: z.number().min(0.01).max(100_000).optional(),
+  /** True: what is above it is dropped, and its sender told so; else it is refused. */
+  drop: z.boolean().default(false),
   /** What is left out is as in the profile's `history`. */
   history: z.strictObject(historyShape).partial().meta({ unknownKeys: "refuse" }).optional(),
 });
 
-export const groupsSchema = z.array(kind.meta({ unknownKeys: "refuse" })).default([]).describe(
-  "options of groups of a kind: { match, presence, echo, members, history }; the first whose match fits a group holds; in a file only",
+export const groupsSchema = z.array(
+  kind.refine(({ drop, messagesPerSecond }) => !drop || messagesPerSecond !== undefined, {
+    path: ["drop"],
+    error: "expected messagesPerSecond beside it: nothing else is dropped",
+  }).meta({ unknownKeys: "refuse" }),
+).default([]).describe(
+  "options of groups of a kind: { match, presence, echo, members, history, messagesPerSecond, drop }; the first whose match fits a group holds; in a file only",
 );
 
 export interface GroupOptions extends Omit<z.output<typeof kind>, "match" | "history"> {
@@ -64,11 +73,14 @@ export class GroupKinds {
     return options;
   }
 
+  /** As {@linkcode of}; of a user nothing differs. */
+  ofTarget(target: Target): GroupOptions | undefined {
+    return target.startsWith("g:") ? this.of(target.slice(2)) : undefined;
+  }
+
   /** What is kept of it. */
-  readonly historyOf = (target: Target): HistoryLimits => {
-    const options = target.startsWith("g:") ? this.of(target.slice(2)) : undefined;
-    return options?.history ?? this.#history;
-  };
+  readonly historyOf = (target: Target): HistoryLimits =>
+    this.ofTarget(target)?.history ?? this.#history;
 }
 
 /** Undefined: the profile names none. */

@@ -21,7 +21,7 @@ export const spearMetrics = {
   gru_spear_messages_total: {
     type: "counter",
     help:
-      "Messages of clients and of the API, repetitions too; result: accepted, refused (not sent), or in_doubt (sent or not)",
+      "Messages of clients and of the API, repetitions too; result: accepted, refused (not sent), dropped (above the rate of its group), or in_doubt (sent or not)",
     labels: ["result"],
   },
   gru_spear_deliveries_total: {
@@ -130,7 +130,7 @@ export interface Measured {
 export class SpearMetrics implements Counts {
   readonly #now: () => number;
   readonly #refusals: Refusals | undefined;
-  readonly #results = { accepted: 0, refused: 0, in_doubt: 0 };
+  readonly #results = { accepted: 0, refused: 0, dropped: 0, in_doubt: 0 };
   readonly #events = new Map<string, number>();
   /** All from the beginning, so that the first one of a kind is seen as an increase. */
   readonly #disconnects = new Map([...reasons.values(), "client"].map((reason) => [reason, 0]));
@@ -198,6 +198,10 @@ export class SpearMetrics implements Counts {
       const startedAt = performance.now();
       try {
         const accepted = await submit(submission);
+        if (accepted.dropped) {
+          this.#results.dropped++;
+          return accepted;
+        }
         this.#results.accepted++;
         const at = performance.now();
         if (at - this.#publishedAt >= 1) {

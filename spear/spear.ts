@@ -194,6 +194,7 @@ export async function startSpear(
   const submit = counts.counting(openSubmit({
     ids,
     broker,
+    kinds,
     before: active && ((target) => active.before(target)),
     now: node.clock.now,
     historyMs: kinds === undefined ? () => historyMs : (target) => keptMs(kinds.historyOf(target)),

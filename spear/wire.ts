@@ -123,6 +123,7 @@ const schemas = {
     // Whatever it holds: it travels as JSON, which escapes what is not well formed.
     content: z.string(),
     clientMsgId: wellFormed.min(1).max(128).optional(),
+    priority: z.enum(["low", "normal"]).optional(),
   }).transform(({ type, target, ...rest }, context) => {
     const id = (type === 1 ? groupId : userId).safeParse(target.id);
     if (!id.success) {

@@ -15,6 +15,16 @@ export function newEpoch(): string {
   return crypto.randomUUID().slice(0, 12);
 }
 
+/** Of a message; those of the system are accepted whatever came before them, and count. */
+export type Priority = "low" | "normal" | "system";
+
+export interface Rate {
+  /** On average; as many come at once after a quiet time, and two at least. */
+  readonly perSecond: number;
+  /** Of the message. `low` finds the bucket empty when half of it is left. */
+  readonly priority: Priority;
+}
+
 export interface Publication {
   readonly target: Target;
   /** The message's id; it also makes repeated attempts of this node harmless. */
@@ -23,11 +33,16 @@ export interface Publication {
   readonly body: string;
   /** The sender and the sender's own name for the message. A repeated key returns the first result. */
   readonly idempotencyKey?: string;
+  /** What its target takes; default: everything. */
+  readonly rate?: Rate;
 }
 
+/** Without a place where `seq` is 0. */
 export interface Accepted extends Position {
   /** The message's id; for a repetition, the first one's. */
   readonly id: string;
+  /** Nobody gets it: its group takes no more now. */
+  readonly dropped?: true;
 }
 
 export interface Entry extends Position {
@@ -94,6 +109,7 @@ export interface Broker extends AsyncDisposable {
    * Publications of one node to one target get their seqs in the order of the calls.
    *
    * @throws {NotAcceptedError} the message was not accepted and will not be.
+   * @throws {OverRateError} the same, because it is above the rate; a repetition of an accepted one never is.
    * @throws {InDoubtError} the outcome is unknown: Redis had the message when the connection broke.
    */
   publish(publication: Publication): Promise<Accepted>;
@@ -164,7 +180,19 @@ export interface HistoryLimits {
 export type HistoryOf = (target: Target) => HistoryLimits;
 
 export class NotAcceptedError extends Error {
-  override readonly name = "NotAcceptedError";
+  override readonly name: string = "NotAcceptedError";
+}
+
+/** The message is above its target's rate. */
+export class OverRateError extends NotAcceptedError {
+  override readonly name = "OverRateError";
+  /** Before that an attempt with the same priority is in vain. */
+  readonly retryAfterMs: number;
+
+  constructor({ perSecond }: Rate, retryAfterMs: number) {
+    super(`its group takes ${perSecond} messages a second`);
+    this.retryAfterMs = retryAfterMs;
+  }
 }
 
 export class InDoubtError extends Error {

@@ -8,7 +8,9 @@ import {
   type HistoryPage,
   messagesPerPage,
   NotAcceptedError,
+  OverRateError,
   pageBytes,
+  type Priority,
 } from "./broker.ts";
 import { type BrokerCluster, defaults, gets, newTarget, range, TestNode } from "./testing.ts";
 import type { Position, Target } from "../wire.ts";
@@ -414,6 +416,40 @@ export const brokerCases: readonly BrokerCase[] = [
         assert.deepEqual(member.seqs, range(220, seq + 1));
         assert.deepEqual(member.lost, []);
       }
+    },
+  },
+  {
+    name:
+      "a target takes so many messages from all nodes, low ones give way first, and a repetition is answered",
+    run: async (cluster) => {
+      await using pair = await nodes(cluster);
+      const { a, b } = pair;
+      const target = newTarget();
+      const member = await b.member(target);
+      // Two at once, and the next one after a minute and more.
+      const rate = (priority: Priority) => ({ rate: { perSecond: 0.01, priority } });
+      const above = (publication: Promise<unknown>) =>
+        assert.rejects(publication, (error) => {
+          assert.ok(error instanceof OverRateError, `${error}`);
+          assert.ok(
+            error.retryAfterMs > 0 && error.retryAfterMs <= 200_000,
+            `${error.retryAfterMs}`,
+          );
+          return true;
+        });
+      const first = await a.publish(target, "m1", "key", rate("low"));
+      await above(b.publish(target, "m2", undefined, rate("low")));
+      assert.equal((await b.publish(target, "m3", undefined, rate("normal"))).seq, 2);
+      await above(a.publish(target, "m4", "other", rate("normal")));
+      assert.deepEqual(await b.publish(target, "m5", "key", rate("low")), first);
+      const last = await a.publish(target, "m6", "other", rate("system"));
+      assert.deepEqual(last, { ...first, id: "m6", seq: 3 });
+      await above(b.publish(target, "m7", undefined, rate("normal")));
+      await a.publish(newTarget(), "m8", undefined, rate("low"));
+      await a.publish(target, "m9");
+      await gets(member, 4);
+      assert.deepEqual(member.ids, ["m1", "m3", "m6", "m9"]);
+      assert.deepEqual(member.seqs, range(4));
     },
   },
   {

@@ -15,6 +15,7 @@ import {
 } from "./broker.ts";
 import { CompactSet } from "@gru/shared/compact";
 import { HistoryRing } from "./history_ring.ts";
+import { takeOne } from "./rate.ts";
 import type { Position, Target } from "../wire.ts";
 
 interface Log {
@@ -26,6 +27,8 @@ interface Log {
   readonly listeners: CompactSet<BrokerSink>;
   /** Results by idempotency key, oldest first; set with the first message that has a key. */
   accepted: Map<string, { readonly accepted: Accepted; readonly keptUntil: number }> | undefined;
+  /** When it takes as many messages at once as ever, Unix microseconds. */
+  fullAt: number;
   usedAt: number;
 }
 
@@ -82,11 +85,12 @@ export class MemoryBus {
     };
   }
 
-  #publish({ target, id, body, idempotencyKey }: Publication): Accepted {
+  #publish({ target, id, body, idempotencyKey, rate }: Publication): Accepted {
     const log = this.#log(target);
     const now = this.#now();
     const before = idempotencyKey === undefined ? undefined : log.accepted?.get(idempotencyKey);
     if (before !== undefined && before.keptUntil > now) return before.accepted;
+    if (rate !== undefined) log.fullAt = takeOne(log.fullAt, now * 1000, rate);
 
     const seq = ++log.seq;
     const accepted = { id, epoch: log.epoch, seq };
@@ -138,6 +142,7 @@ export class MemoryBus {
       kept: undefined,
       listeners: new CompactSet<BrokerSink>(),
       accepted: undefined,
+      fullAt: 0,
       usedAt: 0,
     }));
     log.usedAt = this.#now();

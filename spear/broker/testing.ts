@@ -1,7 +1,14 @@
 /** Shared by the broker tests: a node with a hub, and members that record what they get. */
 import assert from "node:assert/strict";
 import { waitFor } from "@gru/shared/testing/harness";
-import type { Accepted, Broker, BrokerSink, HistoryLimits, HistoryOf } from "./broker.ts";
+import type {
+  Accepted,
+  Broker,
+  BrokerSink,
+  HistoryLimits,
+  HistoryOf,
+  Publication,
+} from "./broker.ts";
 import { Hub, type Member } from "../hub/hub.ts";
 import type { Frame } from "../packets.ts";
 import type { Position, Target } from "../wire.ts";
@@ -109,13 +116,19 @@ export class TestNode implements AsyncDisposable {
     return member;
   }
 
-  publish(target: Target, id: string, idempotencyKey?: string): Promise<Accepted> {
+  publish(
+    target: Target,
+    id: string,
+    idempotencyKey?: string,
+    more: Partial<Publication> = {},
+  ): Promise<Accepted> {
     const body = JSON.stringify({ id });
     return this.broker.publish({
       target,
       id,
       body,
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      ...more,
     });
   }
 

@@ -23,8 +23,9 @@ export function connect(options: ConnectOptions): Gru {
       },
       on: (event, listener) => listening().on(event, listener),
       [Symbol.asyncIterator]: () => listening().iterate(),
-      async send(content, { signal, clientMsgId = randomId() } = {}) {
-        return await session.outbox.send({ type, target: { id }, content, clientMsgId }, signal);
+      async send(content, { signal, clientMsgId = randomId(), priority } = {}) {
+        const message = { type, target: { id }, content, clientMsgId, priority };
+        return await session.outbox.send(message, signal);
       },
       online: () => session.online(id),
       leave: () => session.leave(listening()),

@@ -14,6 +14,7 @@ export interface Outgoing {
   readonly target: { readonly id: string };
   readonly content: string;
   readonly clientMsgId: string;
+  readonly priority?: "low" | undefined;
 }
 
 export interface Sender {
@@ -103,8 +104,8 @@ export class Outbox {
         continue;
       }
       if (result.success) {
-        const { id, epoch, seq } = result.data;
-        return { id, epoch, seq };
+        const { id, epoch = "", seq = 0, dropped } = result.data;
+        return { id, epoch, seq, ...(dropped && { dropped }) };
       }
       const error = refusal(result, inDoubt);
       if (!error.retryable) throw error;

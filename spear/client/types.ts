@@ -10,13 +10,15 @@ export interface Position {
   readonly seq: number;
 }
 
-/** Where the cluster has put a message. */
+/** Where the cluster has put a message; `seq` is 0 where it has put it nowhere. */
 export interface Accepted extends Position {
   /** Of the message, a decimal string. */
   readonly id: string;
+  /** True: nobody gets it, since its group has too many now, and is one that drops what is too much. */
+  readonly dropped?: boolean | undefined;
 }
 
-export interface Message extends Accepted {
+export interface Message extends Omit<Accepted, "dropped"> {
   /** The user that sent it; "0": the system. */
   readonly fromId: string;
   readonly target: { readonly kind: "group" | "user"; readonly id: string };
@@ -109,6 +111,8 @@ export interface SendOptions {
   readonly signal?: AbortSignal;
   /** At most 128 characters. Messages with the same one are one message. Default: a random one. */
   readonly clientMsgId?: string;
+  /** Where a group has too many messages, these are the first that it does without. */
+  readonly priority?: "low";
 }
 
 export interface GroupEvents {

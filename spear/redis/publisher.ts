@@ -18,6 +18,8 @@ export interface Stored extends Accepted {
   readonly toCarry: readonly string[];
   /** Nodes in mode `rocketmq` listen, and have been sent the message over their channel. */
   readonly overRedis: boolean;
+  /** It is above its target's rate: nothing was done. */
+  readonly retryAfterMs?: number | undefined;
 }
 
 export interface RedisPublisherOptions {

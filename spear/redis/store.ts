@@ -24,9 +24,12 @@ import {
   messagesPerPage,
   newEpoch,
   NotAcceptedError,
+  OverRateError,
   pageBytes,
   type Publication,
+  type Rate,
 } from "../broker/broker.ts";
+import { stepsOf } from "../broker/rate.ts";
 import historyScript from "./lua/history.lua" with { type: "text" };
 import incarnationScript from "./lua/incarnation.lua" with { type: "text" };
 import positionScript from "./lua/position.lua" with { type: "text" };
@@ -196,7 +199,9 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   }
 
   publish(publication: Publication): Promise<Stored> {
-    return this.#publisher.publish(publication);
+    const { rate } = publication;
+    const published = this.#publisher.publish(publication);
+    return rate === undefined ? published : published.then((stored) => requireWithin(stored, rate));
   }
 
   positions(known: readonly KnownPosition[]): Promise<Position[]> {
@@ -397,18 +402,20 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     ];
     await this.#scripts.run(redis, "publish", keys, [
       ...["", "", this.#session, 0, 0, "", "", history.size, history.ageMs, this.stateMs, 0],
-      ...this.#sending(tag as Target),
+      ...this.#sending(tag as Target, undefined),
     ]);
   }
 
-  /** The command, the channels and what goes over the second, for the script. */
-  #sending(target: Target): string[] {
+  /** The command, the channels and what goes over the second, and what the target takes, for the script. */
+  #sending(target: Target, rate: Rate | undefined): string[] {
     const overRedis = this.#overRedis();
     return [
       this.servers.sharded ? "SPUBLISH" : "PUBLISH",
       this.channelOf(target),
       this.detourOf(target),
-      ...(overRedis === "all" ? ["all"] : ["some", ...overRedis]),
+      overRedis === "all" ? "all" : "some",
+      rate === undefined ? "" : rateText(rate),
+      ...(overRedis === "all" ? [] : overRedis),
     ];
   }
 
@@ -436,14 +443,14 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   async #send(
     server: RedisServer,
-    { target, id, body, idempotencyKey }: Publication,
+    { target, id, body, idempotencyKey, rate }: Publication,
     number: number,
     repeated: boolean,
   ): Promise<Stored> {
     const history = this.#historyOf(target);
     const keys = [...keysOf(target), nodesKeyOf(target)];
     if (idempotencyKey !== undefined) keys.push(`gru:{${target}}:sent:${idempotencyKey}`);
-    const published = this.#run<[string, string, number, string[], number?]>(
+    const published = this.#run<[string, string, number, string[], number?, number?]>(
       server.commands,
       "publish",
       keys,
@@ -451,14 +458,15 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
         ...[id, body, this.#session, number, repeated ? 1 : 0, newEpoch()],
         ...[this.#homeOf(server), history.size, history.ageMs, this.#stateMsOf(target)],
         history.bytes ?? historyBytes,
-        ...this.#sending(target),
+        ...this.#sending(target, rate),
       ],
     );
-    const [[itsId, epoch, seq, toCarry, sent]] = this.#options.durability === "replica"
-      ? await Promise.all([published, this.#replicated(server.commands)])
-      : [await published];
-    this.#known.note({ target, epoch, seq });
-    return { id: itsId, epoch, seq, toCarry, overRedis: sent === 1 };
+    const [[itsId, epoch, seq, toCarry, sent, retryAfterMs]] =
+      this.#options.durability === "replica"
+        ? await Promise.all([published, this.#replicated(server.commands)])
+        : [await published];
+    if (seq > 0) this.#known.note({ target, epoch, seq });
+    return { id: itsId, epoch, seq, toCarry, overRedis: sent === 1, retryAfterMs };
   }
 
   /**
@@ -498,6 +506,17 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   #homeOf({ commands }: RedisServer): string {
     return this.#homes.get(commands.redis)?.name ?? "";
   }
+}
+
+function rateText(rate: Rate): string {
+  const { step, allowed, full } = stepsOf(rate);
+  return `${step} ${allowed} ${full}`;
+}
+
+/** @throws {OverRateError} */
+function requireWithin(stored: Stored, rate: Rate): Stored {
+  if (stored.retryAfterMs === undefined) return stored;
+  throw new OverRateError(rate, stored.retryAfterMs);
 }
 
 function keysOf(target: Target): [state: string, log: string] {

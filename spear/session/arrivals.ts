@@ -4,7 +4,7 @@
  * first `auth` wait for that.
  */
 import { RpcError } from "@gru/shared/rpc/contract";
-import { InDoubtError, NotAcceptedError } from "../broker/broker.ts";
+import { InDoubtError, NotAcceptedError, OverRateError } from "../broker/broker.ts";
 import { type Disconnect, disconnects } from "../disconnects.ts";
 import { code, EventError, type EventName, isEventName, type Result, sizeOf } from "../wire.ts";
 import type { Connection, SessionContext } from "./context.ts";
@@ -194,6 +194,12 @@ export class Arrivals {
 
   #toEventError(event: string, error: unknown): EventError {
     if (error instanceof EventError) return error;
+    if (error instanceof OverRateError) {
+      const { message, retryAfterMs } = error;
+      return new EventError(code.logicError, `${event}: not accepted: ${message}`, {
+        retryAfterMs,
+      });
+    }
     if (error instanceof NotAcceptedError || error instanceof RpcError) {
       return new EventError(code.systemError, `${event}: not accepted: ${error.message}`);
     }

@@ -36,7 +36,7 @@ export class Echoes<M extends Member> {
     };
     try {
       const accepted = await submit({ ...submission, onId });
-      if (accepted.id !== id) this.#awaited.delete(id);
+      if (accepted.id !== id || accepted.dropped) this.#awaited.delete(id);
       return accepted;
     } catch (error) {
       this.#awaited.delete(id);

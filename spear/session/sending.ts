@@ -33,7 +33,10 @@ export class Sendings {
     );
     sending.underWay++;
     try {
-      return sending.accepted = await send();
+      const accepted = await send();
+      // What has no place does not come by.
+      if (accepted.seq > 0) sending.accepted = accepted;
+      return accepted;
     } finally {
       if (--sending.underWay === 0) this.#settled(target, sending, hub);
     }

@@ -426,7 +426,7 @@ export class Session implements Member, Worker {
 
   async #msg(raw: unknown, reply: (result: Result) => void): Promise<void> {
     const { value, size } = this.#parseMessage(raw);
-    const { type, targetId, content, clientMsgId } = value;
+    const { type, targetId, content, clientMsgId, priority = "normal" } = value;
     this.#charge("msg", work.ofSurplus(size - content.length));
     this.#admitted?.requireSend(type, targetId);
     const fromId = this.userId ?? "";
@@ -437,6 +437,7 @@ export class Session implements Member, Worker {
       type,
       targetId,
       content,
+      priority,
       idempotencyKey: clientMsgId === undefined ? undefined : `${fromId}:${clientMsgId}`,
     };
     const { decisions } = this.#node;
@@ -449,7 +450,9 @@ export class Session implements Member, Worker {
         ? () => this.#submit(submission)
         : () => this.#sendDecided(target, submission, decided, decisions),
     );
-    if (!this.#closed) reply(success(accepted));
+    if (this.#closed) return;
+    const { id, dropped } = accepted;
+    reply(success(accepted.seq > 0 ? accepted : { id, ...(dropped && { dropped }) }));
   }
 
   #submit(submission: Submission): Promise<Accepted> {

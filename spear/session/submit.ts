@@ -1,5 +1,12 @@
 /** The one way to publish, for clients and for business systems: an id, the message's encoding, the broker's answer. */
-import { type Accepted, type Broker, NotAcceptedError } from "../broker/broker.ts";
+import {
+  type Accepted,
+  type Broker,
+  NotAcceptedError,
+  OverRateError,
+  type Priority,
+} from "../broker/broker.ts";
+import type { GroupKinds } from "../groups_config.ts";
 import type { IdSource } from "../ids.ts";
 import { encodeMessage, groupTarget, type Target, userTarget } from "../wire.ts";
 
@@ -12,12 +19,15 @@ export interface Submission {
   readonly content: string;
   /** The same key again gives the first one's answer, as long as history is kept. Well-formed Unicode. */
   readonly idempotencyKey?: string | undefined;
+  /** Default: of the system. */
+  readonly priority?: Priority | undefined;
   /** Told the message's id before anything is published. */
   readonly onId?: ((id: string) => void) | undefined;
 }
 
 /**
  * Submissions to one target are counted in the order of the calls.
+ * @throws {OverRateError} its group takes no more now, and drops nothing.
  * @throws {NotAcceptedError} it has not happened and will not.
  * @throws {InDoubtError} it has happened, or not, or may still happen.
  */
@@ -26,6 +36,8 @@ export type Submit = (submission: Submission) => Promise<Accepted>;
 export interface SubmitOptions {
   readonly ids: IdSource;
   readonly broker: Pick<Broker, "publish">;
+  /** Default: all groups are alike. */
+  readonly kinds?: Pick<GroupKinds, "ofTarget"> | undefined;
   /** How long a message to the target can be recovered; 0: not at all. */
   readonly historyMs: (target: Target) => number;
   /** Unix milliseconds that clients see. */
@@ -46,9 +58,11 @@ export function targetOf({ type, targetId }: Pick<Submission, "type" | "targetId
 }
 
 export function openSubmit(
-  { ids, broker, historyMs, now, before, onAccepted }: SubmitOptions,
+  { ids, broker, kinds, historyMs, now, before, onAccepted }: SubmitOptions,
 ): Submit {
-  return async ({ fromId, type, targetId, content, idempotencyKey, onId }) => {
+  return async (submission) => {
+    const { fromId, type, targetId, content, idempotencyKey, priority = "system", onId } =
+      submission;
     const askedAt = performance.now();
     const id = await nextId(ids);
     const idAt = performance.now();
@@ -58,7 +72,8 @@ export function openSubmit(
     onId?.(id);
     const createTime = now();
     const keptMs = historyMs(target);
-    const accepted = await broker.publish({
+    const { messagesPerSecond: perSecond, drop } = kinds?.ofTarget(target) ?? {};
+    const publishing = broker.publish({
       target,
       id,
       body: encodeMessage({
@@ -71,10 +86,23 @@ export function openSubmit(
         expireTime: keptMs === 0 ? 0 : createTime + keptMs,
       }),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      ...(perSecond === undefined ? {} : { rate: { perSecond, priority } }),
     });
-    if (accepted.id === id) onAccepted(accepted, target, fromId, { askedAt, idAt });
+    const accepted = await (drop ? orDropped(publishing, id) : publishing);
+    if (accepted.id === id && !accepted.dropped) {
+      onAccepted(accepted, target, fromId, { askedAt, idAt });
+    }
     return accepted;
   };
+}
+
+async function orDropped(publishing: Promise<Accepted>, id: string): Promise<Accepted> {
+  try {
+    return await publishing;
+  } catch (error) {
+    if (error instanceof OverRateError) return { id, epoch: "", seq: 0, dropped: true };
+    throw error;
+  }
 }
 
 /** Without an id nothing has been sent, whatever the reason was. */

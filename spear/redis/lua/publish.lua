@@ -1,7 +1,8 @@
 -- Counts, keeps and, where a channel is given, sends out one message, atomically.
 -- KEYS 1 state of the target (hash: epoch, seq, gen: ordinal of the epoch, before: the epoch before it, home: the
 --        server that counts, n:<node>: "<number> <Unix ms>", that node's last publication, bytes: of all bodies that
---        were ever in the log, and gone: how many of these are known to be no longer in it)
+--        were ever in the log, gone: how many of these are known to be no longer in it, and
+--        full: when the target takes as many messages at once as ever, Unix microseconds)
 --      2 log of the target (stream: message seq of the epoch gen has the id <gen>-<seq>; i id, b body, t Unix ms,
 --        e the state's bytes when it was added; none where an earlier version of spear added it)
 --      3 nodes in mode rocketmq that listen (hash: tag -> expiry, Unix ms); the channel in Redis of those whose tag begins
@@ -11,10 +12,12 @@
 --      5 1: has been sent before           6 a new epoch 7 this server's name         8 history size
 --      9 history ms     10 state ms       11 history bytes
 --     12 PUBLISH or SPUBLISH   13 channel of nodes in mode redis   14 channel of nodes in mode rocketmq
---     15 all: these nodes get it over their channel; some: they do if one of the tags in ARGV 16, … listens
+--     15 all: these nodes get it over their channel; some: they do if one of the tags in ARGV 17, … listens
+--     16 "" or what the target takes, "<step> <allowed> <full>" of broker/rate.ts, microseconds
 --     With an empty id nothing is published: it is only looked whether it could be.
 -- Returns id, epoch, seq, { tags of nodes in mode rocketmq that nothing was sent to }, and 1 where
---         something was. Errors: FORGOTTEN it happened or not; all others: nothing has happened.
+--         something was; or id, '', 0, {}, 0, and after how many ms it may be tried again: above the rate, nothing has happened.
+--         Errors: FORGOTTEN it happened or not; all others: nothing has happened.
 
 -- What a script has done before it fails is not undone. Therefore what may fail is asked first (from Redis 7 on), and the first write
 -- is the one that can fail in other ways (memory, a disk that is full, no replica, a key of another kind).
@@ -83,6 +86,18 @@ if epoch and last and tonumber(ARGV[4]) <= tonumber(last) then
   return redis.error_reply('FORGOTTEN what became of this publication is not kept')
 end
 
+-- Behind the repetitions: what was accepted before is answered as such.
+local full
+if ARGV[16] ~= '' then
+  local step, allowed, most = string.match(ARGV[16], '(%d+) (%d+) (%d+)')
+  local us = time[1] * 1000000 + time[2]
+  -- The clock of another server may be behind: nobody waits longer than after a burst.
+  local known = tonumber(redis.call('HMGET', KEYS[1], 'full')[1] or 0)
+  local ahead = math.max(0, math.min(known - us, tonumber(most)))
+  if ahead > tonumber(allowed) then return { ARGV[1], '', 0, {}, 0, math.ceil((ahead - allowed) / 1000) } end
+  full = string.format('%.0f', us + math.min(ahead + step, tonumber(most)))
+end
+
 local renewed = false
 if not epoch then
   epoch, seq, gen = ARGV[6], 0, 1
@@ -101,6 +116,7 @@ if tonumber(ARGV[8]) > 0 then
 end
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'gen', gen, 'home', ARGV[7], 'bytes', bytes,
   'n:' .. ARGV[3], ARGV[4] .. ' ' .. ms)
+if full then redis.call('HSET', KEYS[1], 'full', full) end
 if renewed then redis.call('HSET', KEYS[1], 'before', before) end
 redis.call('PEXPIRE', KEYS[1], ARGV[10])
 if not last then
@@ -135,7 +151,7 @@ redis.call(ARGV[12], ARGV[13], text)
 
 local tags, sends = nodes(), ARGV[15] == 'all'
 for _, tag in ipairs(tags) do
-  for i = 16, #ARGV do sends = sends or tag == ARGV[i] end
+  for i = 17, #ARGV do sends = sends or tag == ARGV[i] end
 end
 if not sends or #tags == 0 then return { ARGV[1], epoch, seq, tags } end
 redis.call(ARGV[12], ARGV[14], text)
