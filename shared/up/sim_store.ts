@@ -88,6 +88,7 @@ export class SimRedisClient extends EventEmitter {
   evalsha = (...args: (string | number)[]) => this.#send("evalsha", ...args.map(String));
   subscribe = (...channels: string[]) => this.#send("subscribe", ...channels);
   unsubscribe = (...channels: string[]) => this.#send("unsubscribe", ...channels);
+  del = (...keys: string[]) => this.#send("del", ...keys);
   get = (key: string) => this.#send("get", key);
   set = (...args: (string | number)[]) => this.#send("set", ...args.map(String));
   wait = (...args: (string | number)[]) => this.#send("wait", ...args.map(String));
