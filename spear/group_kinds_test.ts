@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
 import { spearSchema } from "./config.ts";
 import { groupKinds } from "./groups_config.ts";
+import { Frame, missedOf } from "./packets.ts";
 import { type SpearOverrides, startSpear } from "./spear.ts";
 import { authenticated, modern, old } from "./spear_testing.ts";
 import type { Json, TestClient } from "./test_client.ts";
@@ -268,4 +269,45 @@ Deno.test("in a live room of 200 in a flood everybody gets the same few messages
     assert.equal(got.filter(({ content }) => content === "normal").length, normal);
     assert.deepEqual(client.pending("msg"), []);
   }
+});
+
+for (const dialect of [modern, old]) {
+  Deno.test(`${dialect.name}: ephemeral messages are delivered without a place, and are not kept`, async () => {
+    await using spear = await open([
+      { match: "typing:quiet", ephemeral: true, echo: false },
+      { match: "typing:*", ephemeral: true, history: { size: 10 } },
+    ]);
+    await using ann = await member(spear.address, 1, "typing:1", dialect);
+    await using bob = await member(spear.address, 2, "typing:1");
+    for (const group of ["typing:1", "typing:quiet"]) {
+      if (group === "typing:quiet") {
+        for (const [client, id] of [[ann, 1], [bob, 2]] as const) {
+          await subscribe(client, id, group);
+        }
+      }
+      const said = await say(ann, group, "ann types", { clientMsgId: "a" });
+      assert.equal(said.success, true);
+      assert.deepEqual(Object.keys(said.data), ["id"]);
+      assert.deepEqual(await say(ann, group, "ann types", { clientMsgId: "a" }), said);
+      const message = await bob.next("msg");
+      assert.deepEqual([message.id, message.content, message.expireTime], [
+        said.data.id,
+        "ann types",
+        0,
+      ]);
+      assert.equal("seq" in message || "epoch" in message, false);
+      if (group === "typing:1") assert.deepEqual(await ann.next("msg"), message);
+      // What it says is behind what was sent to the group: nobody waits for what has no place.
+      const { positions } = (await subscribe(bob, 2, group, { last: 10 })).data;
+      assert.deepEqual([positions[0].seq, positions[0].recovered], [0, false]);
+    }
+    for (const client of [ann, bob]) {
+      for (const event of ["msg", "missed", "passed"]) assert.deepEqual(client.pending(event), []);
+    }
+  });
+}
+
+Deno.test("of ephemeral frames that a slow client is not sent, it is told nothing", () => {
+  const frames = [0, 4, 0, 5].map((seq) => new Frame("g:1", seq === 0 ? "" : "e", seq, "…"));
+  assert.deepEqual(missedOf(frames).map(({ epoch, from, to }) => [epoch, from, to]), [["e", 4, 5]]);
 });

@@ -24,6 +24,8 @@ const kind = z.strictObject({
   messagesPerSecond: z.number().min(0.01).max(100_000).optional(),
   /** True: what is above it is dropped, and its sender told so; else it is refused. */
   drop: z.boolean().default(false),
+  /** True: messages are delivered and not kept, and have no `seq`. */
+  ephemeral: z.boolean().default(false),
   /** What is left out is as in the profile's `history`. */
   history: z.strictObject(historyShape).partial().meta({ unknownKeys: "refuse" }).optional(),
 });
@@ -34,7 +36,7 @@ export const groupsSchema = z.array(
     error: "expected messagesPerSecond beside it: nothing else is dropped",
   }).meta({ unknownKeys: "refuse" }),
 ).default([]).describe(
-  "options of groups of a kind: { match, presence, echo, members, history, messagesPerSecond, drop }; the first whose match fits a group holds; in a file only",
+  "options of groups of a kind: { match, presence, echo, members, history, messagesPerSecond, drop, ephemeral }; the first whose match fits a group holds; in a file only",
 );
 
 export interface GroupOptions extends Omit<z.output<typeof kind>, "match" | "history"> {
@@ -59,7 +61,8 @@ export class GroupKinds {
     this.#kinds = groups.map((kind) => {
       const { size = history.size, ageMs = history.ageMs, bytes = history.bytes } = kind.history ??
         {};
-      return { ...kind, history: { size, ageMs, bytes: bytes ?? historyBytes } };
+      const kept = kind.ephemeral ? 0 : size;
+      return { ...kind, history: { size: kept, ageMs, bytes: bytes ?? historyBytes } };
     });
   }
 

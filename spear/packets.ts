@@ -23,7 +23,7 @@ export class Packet {
  */
 export class Aside extends Packet {}
 
-/** One message of one target, as it goes to every member. */
+/** One message of one target, as it goes to every member. An ephemeral one has seq 0. */
 export class Frame extends Packet {
   readonly target: Target;
   readonly epoch: string;
@@ -64,6 +64,8 @@ export function missedOf(dropped: readonly (Frame | Missed)[]): Missed[] {
   const spans: Span[] = [];
   const last = new Map<string, Span>();
   for (const packet of dropped) {
+    // An ephemeral one is nothing that could be asked for.
+    if ("seq" in packet && packet.seq === 0) continue;
     const { target, epoch } = packet;
     const { from, to } = packet instanceof Missed ? packet : { from: packet.seq, to: packet.seq };
     const key = `${target} ${epoch}`;

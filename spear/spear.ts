@@ -155,7 +155,9 @@ export async function startSpear(
       counts.fannedOut(frame, members.size);
       const startedAt = tracing === undefined ? 0 : performance.now();
       give(frame, members, echoes?.senderOf(frame));
-      tracing?.given(frame, startedAt, members.size, (done) => scheduler.behind(frame, done));
+      if (frame.seq > 0) {
+        tracing?.given(frame, startedAt, members.size, (done) => scheduler.behind(frame, done));
+      }
     },
     onDeliver: (target, epoch, seq, members) => trail.received(target, epoch, seq, members),
     onGap: () => counts.repaired(),
@@ -200,6 +202,8 @@ export async function startSpear(
     historyMs: kinds === undefined ? () => historyMs : (target) => keptMs(kinds.historyOf(target)),
     onAccepted: ({ id, epoch, seq }, target, fromId, times) => {
       accepted.add(1);
+      // Where it was is asked by its place, which an ephemeral one has not.
+      if (seq === 0) return;
       trail.accepted({ id, epoch, seq, target, fromId });
       tracing?.accepted({ target, epoch, seq }, times, id, fromId);
     },
@@ -598,7 +602,12 @@ function keptMs({ size, ageMs }: HistoryLimits): number {
 /** @param sender is told the message's place only */
 function give(frame: Frame, members: ReadonlyCompactSet<Session>, sender: Session | undefined) {
   if (sender === undefined) { for (const member of members) member.send(frame); }
-  else for (const member of members) member.send(member === sender ? passedFrame(frame) : frame);
+  else {
+    for (const member of members) {
+      if (member !== sender) member.send(frame);
+      else if (frame.seq > 0) member.send(passedFrame(frame));
+    }
+  }
 }
 
 function usersHere(hub: Hub<Session>, groupId: string): string[] {

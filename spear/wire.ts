@@ -306,9 +306,10 @@ export function hiddenMessage(message: Omit<Message, "expireTime">) {
 
 /**
  * The whole socket.io packet, encoded once for all receivers. It asks for an acknowledgement (id 0), as Gru's did:
- * an old client calls the callback that comes with it. Nobody waits for the answer.
+ * an old client calls the callback that comes with it. Nobody waits for the answer. An ephemeral message (seq 0) has no position.
  */
 export function encodePacket(body: string, epoch: string, seq: number): string {
+  if (seq === 0) return `20["msg",${body}]`;
   return `20["msg",${body.slice(0, -1)},"seq":${seq},"epoch":"${epoch}"}]`;
 }
 

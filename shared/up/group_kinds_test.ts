@@ -116,3 +116,29 @@ Deno.test("without echo @gru/client misses nothing, and is not given what it sen
   assert.deepEqual([...ann.missed, ...bob.missed], []);
   assert.deepEqual([...ann.room.users], []);
 });
+
+Deno.test("ephemeral messages come to @gru/client over nodes, and leave it where it is", async () => {
+  await using gru = await start([{ match: "typing:*", ephemeral: true }]);
+  const [one = "", other = ""] = gru.addresses;
+  await using sender = await authenticated(one, 9);
+  await using listener = await authenticated(other, 8);
+  assert.equal((await subscribe(listener, 8, "typing:1")).success, true);
+  const client = connect({ ticket: gru.ticket, user: { id: 1, name: "1" }, connectMs: 30_000 });
+  await using _closing = { [Symbol.asyncDispose]: () => client.close() };
+  const messages: Message[] = [];
+  const room = client.group("typing:1");
+  room.on("message", (message) => messages.push(message));
+  room.on("missed", () => assert.fail("nothing is missing"));
+  await waitFor(() => room.position !== undefined);
+  const before = room.position;
+  const argument = { type: 1, target: { id: "typing:1" }, content: "9 types" };
+  assert.equal((await sender.request("msg", argument)).success, true);
+  await waitFor(() => messages.length >= 1);
+  assert.equal((await listener.next("msg")).content, "9 types");
+  const { id, seq, epoch } = await room.send("1 types");
+  assert.deepEqual([seq, epoch], [0, ""]);
+  await waitFor(() => messages.length >= 2);
+  assert.deepEqual(messages.map(({ content }) => content), ["9 types", "1 types"]);
+  assert.equal(messages[1]?.id, id);
+  assert.deepEqual(room.position, before);
+});

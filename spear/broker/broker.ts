@@ -35,6 +35,8 @@ export interface Publication {
   readonly idempotencyKey?: string;
   /** What its target takes; default: everything. */
   readonly rate?: Rate;
+  /** It is sent to those who listen now, at most once each, and neither counted nor kept: its place is seq 0. */
+  readonly ephemeral?: true;
 }
 
 /** Without a place where `seq` is 0. */
@@ -150,7 +152,10 @@ export interface ServedBroker extends Broker {
   proveWritable(): Promise<void>;
 }
 
-/** The receiving side of a node. Messages of a target may arrive twice or with gaps, but never in the wrong order. */
+/**
+ * The receiving side of a node. Messages of a target may arrive twice or with gaps, but never in the wrong order. Those with seq 0
+ * are ephemeral: they arrive once or not at all, and are in no order with others.
+ */
 export interface BrokerSink {
   message(target: Target, epoch: string, seq: number, body: string): void;
   /** Messages may have been missed: compare positions. */

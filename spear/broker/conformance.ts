@@ -453,6 +453,55 @@ export const brokerCases: readonly BrokerCase[] = [
     },
   },
   {
+    name: "an ephemeral message is delivered, is in no history, and takes no seq",
+    run: async (cluster) => {
+      await using pair = await nodes(cluster);
+      const { a, b } = pair;
+      const [target, fresh] = [newTarget(), newTarget()];
+      const members = [await a.member(target), await b.member(target)];
+      const others = [await a.member(fresh), await b.member(fresh)];
+      const ephemeral = { ephemeral: true } as const;
+      const first = await a.publish(target, "m1");
+      const passing = { id: "e1", epoch: "", seq: 0 };
+      assert.deepEqual(await a.publish(target, "e1", "key", ephemeral), passing);
+      assert.deepEqual(await b.publish(target, "e2", "key", ephemeral), passing);
+      assert.deepEqual(await b.publish(fresh, "f1", undefined, ephemeral), {
+        ...passing,
+        id: "f1",
+      });
+      const last = await b.publish(target, "m2");
+      assert.deepEqual(last, { ...first, id: "m2", seq: 2 });
+      for (const member of members) {
+        await gets(member, 3);
+        assert.deepEqual([...member.ids].sort(), ["e1", "m1", "m2"]);
+        assert.deepEqual(member.seqs.filter((seq) => seq > 0), [1, 2]);
+        const passed = member.frames.find(({ seq }) => seq === 0);
+        assert.deepEqual(JSON.parse(passed?.text.slice(2) ?? "")[1], { id: "e1" });
+        assert.deepEqual(member.lost, []);
+      }
+      for (const member of others) {
+        await gets(member, 1);
+        assert.deepEqual(member.ids, ["f1"]);
+      }
+      const { entries } = await readAll(a.broker, target, { ...first, seq: 0 });
+      assert.deepEqual(entries.map(({ seq }) => seq), [1, 2]);
+      const [position] = await b.broker.positions([{ target: fresh, epoch: "", seq: 0 }]);
+      assert.equal(position?.seq, 0);
+      const rate = { perSecond: 0.01, priority: "low" } as const;
+      await a.publish(fresh, "f2", undefined, { ...ephemeral, rate });
+      await assert.rejects(
+        b.publish(fresh, "f3", undefined, { ...ephemeral, rate }),
+        OverRateError,
+      );
+      const counted = await a.publish(fresh, "m3");
+      assert.equal(counted.seq, 1);
+      for (const member of others) {
+        await gets(member, 3);
+        assert.deepEqual([...member.ids].sort(), ["f1", "f2", "m3"]);
+      }
+    },
+  },
+  {
     name: "bodies arrive unchanged, whatever they contain",
     run: async (cluster) => {
       await using pair = await nodes(cluster);

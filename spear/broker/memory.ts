@@ -85,15 +85,16 @@ export class MemoryBus {
     };
   }
 
-  #publish({ target, id, body, idempotencyKey, rate }: Publication): Accepted {
+  #publish({ target, id, body, idempotencyKey, rate, ephemeral }: Publication): Accepted {
     const log = this.#log(target);
     const now = this.#now();
     const before = idempotencyKey === undefined ? undefined : log.accepted?.get(idempotencyKey);
     if (before !== undefined && before.keptUntil > now) return before.accepted;
     if (rate !== undefined) log.fullAt = takeOne(log.fullAt, now * 1000, rate);
 
-    const seq = ++log.seq;
-    const accepted = { id, epoch: log.epoch, seq };
+    const seq = ephemeral ? 0 : ++log.seq;
+    const epoch = ephemeral ? "" : log.epoch;
+    const accepted = { id, epoch, seq };
     const keptUntil = now + log.limits.ageMs;
     if (idempotencyKey !== undefined) {
       // Removed and inserted again, even if an old entry has expired: entries must stay in order of their age.
@@ -101,10 +102,10 @@ export class MemoryBus {
       log.accepted.delete(idempotencyKey);
       log.accepted.set(idempotencyKey, { accepted, keptUntil });
     }
-    if (log.limits.size > 0) {
+    if (log.limits.size > 0 && !ephemeral) {
       (log.kept ??= new HistoryRing(log.limits, seq)).add(seq, body, keptUntil);
     }
-    for (const sink of log.listeners) sink.message(target, log.epoch, seq, body);
+    for (const sink of log.listeners) sink.message(target, epoch, seq, body);
     return accepted;
   }
 

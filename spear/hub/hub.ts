@@ -206,7 +206,9 @@ export class Hub<M extends Member> implements BrokerSink {
 
   message(target: Target, epoch: string, seq: number, body: string): void {
     const topic = this.#topics.get(target);
-    if (topic !== undefined) this.#arrive(topic, { epoch, seq, body });
+    if (topic === undefined) return;
+    if (seq === 0) this.#pass(topic, body);
+    else this.#arrive(topic, { epoch, seq, body });
   }
 
   disrupted(): void {
@@ -290,6 +292,14 @@ export class Hub<M extends Member> implements BrokerSink {
       this.#onGap?.();
       this.#startRepair(topic, [entry]);
     }
+  }
+
+  /** An ephemeral one: for all who are members now, whatever else they wait for. */
+  #pass(topic: Topic<M>, body: string): void {
+    const frame = frameOf(topic.target, { epoch: "", seq: 0, body });
+    const members = this.members(topic.target);
+    if (members.size > 0) this.#fanOut(frame, members);
+    if (topic.watchers !== undefined) { for (const watch of topic.watchers) watch(frame); }
   }
 
   #deliver(topic: Topic<M>, entry: Entry): void {

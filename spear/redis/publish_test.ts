@@ -7,6 +7,7 @@ import { RedisBroker } from "./broker.ts";
 import { defaults, newTarget, TestNode } from "../broker/testing.ts";
 import { brokersOver } from "./testing.ts";
 import type { Target } from "../wire.ts";
+import publishScript from "./lua/publish.lua" with { type: "text" };
 
 /** What may be taken from a user of Redis, and given back. */
 const permissions = [
@@ -128,5 +129,29 @@ serverTest({
     await replica.kill();
     await assert.rejects(publish(target, "alone"));
     await assert.rejects(publish(newTarget(), "alone"), NotAcceptedError);
+  },
+});
+
+serverTest({
+  name: "what is ephemeral is sent again only where its key shows that it was not sent before",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis();
+    await withRedis(server.port, async (redis) => {
+      let number = 0;
+      const publish = (id: string, repeated: 0 | 1, key?: string) => {
+        const keys = ["state", "log", "nodes", ...(key === undefined ? [] : [key])];
+        return redis.eval(publishScript, keys.length, ...keys, ...[
+          ...[id, "{}", "node", ++number, repeated, "e", "home", -1, 60_000, 60_000, 1000],
+          ...["PUBLISH", "channel", "detour", "all", ""],
+        ]);
+      };
+      const forgotten = publish("m1", 1);
+      await assert.rejects(forgotten, /^ReplyError: FORGOTTEN/);
+      assert.deepEqual(await publish("m2", 1, "key"), ["m2", "", 0, []]);
+      assert.deepEqual(await publish("m3", 1, "key"), ["m2", "-", 0, []]);
+      // It has written nothing but the key.
+      assert.deepEqual(await redis.keys("*"), ["key"]);
+    });
   },
 });

@@ -443,7 +443,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   async #send(
     server: RedisServer,
-    { target, id, body, idempotencyKey, rate }: Publication,
+    { target, id, body, idempotencyKey, rate, ephemeral }: Publication,
     number: number,
     repeated: boolean,
   ): Promise<Stored> {
@@ -456,7 +456,8 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       keys,
       [
         ...[id, body, this.#session, number, repeated ? 1 : 0, newEpoch()],
-        ...[this.#homeOf(server), history.size, history.ageMs, this.#stateMsOf(target)],
+        ...[this.#homeOf(server), ephemeral ? -1 : history.size],
+        ...[history.ageMs, this.#stateMsOf(target)],
         history.bytes ?? historyBytes,
         ...this.#sending(target, rate),
       ],
@@ -465,7 +466,11 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       this.#options.durability === "replica"
         ? await Promise.all([published, this.#replicated(server.commands)])
         : [await published];
-    if (seq > 0) this.#known.note({ target, epoch, seq });
+    // Of a repetition of what was ephemeral, too, and of what was refused.
+    if (seq === 0) {
+      return { id: itsId, epoch: "", seq, toCarry: [], overRedis: false, retryAfterMs };
+    }
+    this.#known.note({ target, epoch, seq });
     return { id: itsId, epoch, seq, toCarry, overRedis: sent === 1, retryAfterMs };
   }
 

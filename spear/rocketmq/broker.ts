@@ -167,7 +167,8 @@ export class RocketmqBroker implements ServedBroker {
       throw error;
     }
     const { epoch, seq } = accepted;
-    if (accepted.id !== id) return { id: accepted.id, epoch, seq };
+    // An ephemeral one has been sent to all, this node included.
+    if (accepted.id !== id || seq === 0) return { id: accepted.id, epoch, seq };
     if (this.#interest.has(target)) this.#inOrder.message(target, epoch, seq, body);
     const tags = this.#interest.others(target, accepted.toCarry);
     if (accepted.overRedis) this.#sent.detour++;
@@ -285,7 +286,9 @@ export class RocketmqBroker implements ServedBroker {
 
   #receiveOverRedis(channel: string, text: string): void {
     const [target, epoch, seq, body] = this.#store.parse(channel, text);
-    if (this.#interest.has(target)) this.#inOrder.message(target, epoch, seq, body);
+    if (!this.#interest.has(target)) return;
+    if (seq === 0) this.#sink.message(target, epoch, seq, body);
+    else this.#inOrder.message(target, epoch, seq, body);
   }
 
   #receive(text: string): void {

@@ -224,9 +224,9 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
       const { seen, frames } = await settle(() =>
         listeners.read(listenerId, targets.map(toTarget), { limit, waitMs, signal })
       );
-      const messages = frames.map(({ target, text }) => ({
+      const messages = frames.map(({ target, epoch, seq, text }) => ({
         target: fromTarget(target),
-        message: JSON.parse(text.slice(text.indexOf("[")))[1],
+        message: { epoch, seq, ...JSON.parse(text.slice(text.indexOf("[")))[1] },
       }));
       return { seen, messages };
     },

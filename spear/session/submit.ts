@@ -42,7 +42,7 @@ export interface SubmitOptions {
   readonly historyMs: (target: Target) => number;
   /** Unix milliseconds that clients see. */
   readonly now: () => number;
-  /** What a publication to the target waits for. */
+  /** What a publication to the target waits for, unless it is ephemeral. */
   readonly before?: ((target: Target) => Promise<void> | undefined) | undefined;
   /** Not for a repetition. `times`: milliseconds of `performance.now()`. */
   readonly onAccepted: (
@@ -67,12 +67,12 @@ export function openSubmit(
     const id = await nextId(ids);
     const idAt = performance.now();
     const target = targetOf({ type, targetId });
-    const waiting = before?.(target);
+    const { messagesPerSecond: perSecond, drop, ephemeral } = kinds?.ofTarget(target) ?? {};
+    const waiting = ephemeral ? undefined : before?.(target);
     if (waiting !== undefined) await waiting;
     onId?.(id);
     const createTime = now();
     const keptMs = historyMs(target);
-    const { messagesPerSecond: perSecond, drop } = kinds?.ofTarget(target) ?? {};
     const publishing = broker.publish({
       target,
       id,
@@ -87,6 +87,7 @@ export function openSubmit(
       }),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       ...(perSecond === undefined ? {} : { rate: { perSecond, priority } }),
+      ...(ephemeral ? { ephemeral } : {}),
     });
     const accepted = await (drop ? orDropped(publishing, id) : publishing);
     if (accepted.id === id && !accepted.dropped) {

@@ -9,7 +9,8 @@
 --        with m is ARGV 14; earlier versions of spear have none
 --      4 optional: what is remembered of the idempotency key, "<id> <epoch> <seq>"
 -- ARGV 1 message id     2 body             3 node, another after each of its starts   4 number of the publication
---      5 1: has been sent before           6 a new epoch 7 this server's name         8 history size
+--      5 1: has been sent before           6 a new epoch 7 this server's name
+--      8 history size, or -1: it is ephemeral, which is sent out only and has the seq 0
 --      9 history ms     10 state ms       11 history bytes
 --     12 PUBLISH or SPUBLISH   13 channel of nodes in mode redis   14 channel of nodes in mode rocketmq
 --     15 all: these nodes get it over their channel; some: they do if one of the tags in ARGV 17, … listens
@@ -96,6 +97,21 @@ if ARGV[16] ~= '' then
   local ahead = math.max(0, math.min(known - us, tonumber(most)))
   if ahead > tonumber(allowed) then return { ARGV[1], '', 0, {}, 0, math.ceil((ahead - allowed) / 1000) } end
   full = string.format('%.0f', us + math.min(ahead + step, tonumber(most)))
+end
+
+if tonumber(ARGV[8]) < 0 then
+  if ARGV[5] == '1' and not KEYS[4] then
+    return redis.error_reply('FORGOTTEN what became of this publication is not kept')
+  end
+  if full then
+    redis.call('HSET', KEYS[1], 'full', full)
+    redis.call('PEXPIRE', KEYS[1], ARGV[10])
+  end
+  if KEYS[4] then redis.call('SET', KEYS[4], ARGV[1] .. ' - 0', 'PX', ARGV[9]) end
+  redis.call(ARGV[12], ARGV[13], '- 0 ' .. ARGV[2])
+  -- Whatever else they get by RocketMQ: no other way says that it was lost.
+  if #nodes() > 0 then redis.call(ARGV[12], ARGV[14], '- 0 ' .. ARGV[2]) end
+  return { ARGV[1], '', 0, {} }
 end
 
 local renewed = false
