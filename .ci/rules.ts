@@ -13,7 +13,7 @@ import { join, normalize } from "node:path/posix";
 
 const members = ["idgen", "stat", "spear", "ticket", "minions", "shared"];
 const contracts =
-  /^@gru\/(client|\w+\/contract|ticket\/token|spear\/identifiers|stat\/api_schemas|client\/gru\.js|client\/react|shared\/.+)$/;
+  /^@gru\/(client|server|\w+\/contract|ticket\/token|spear\/identifiers|stat\/api_schemas|client\/gru\.js|client\/react|shared\/.+)$/;
 
 /** What the other rooms may import of each room. */
 const doors: Readonly<Record<string, readonly string[]>> = {
@@ -26,6 +26,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "spear/socket": [],
   "spear/load": [],
   "spear/client": [],
+  "stat/client": ["mod", "events", "token1"],
   "stat/hooks": ["event"],
   "shared/http": ["serve", "body"],
   "shared/registry": ["registry", "orderly_stop"],

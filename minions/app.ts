@@ -5,7 +5,7 @@ import { parse } from "hono/utils/cookie";
 import { clientAddress } from "@gru/shared/http/client_address";
 import { clientAddress as spearAddress } from "@gru/spear/contract";
 import { publishBodyBytes } from "@gru/stat/contract";
-import { testToken } from "@gru/shared/deploy/token";
+import { token1 } from "@gru/server";
 import { redact } from "@gru/shared/redact";
 import { expectedUserId, isUserId } from "@gru/spear/identifiers";
 import { readAssets } from "./assets.ts";
@@ -198,8 +198,9 @@ export function minionsApp(options: AppOptions): Hono<Env> {
       const is = JSON.stringify(userId)?.slice(0, 100) ?? "missing";
       return refuse(c, 400, "invalid_argument", `userId: expected ${expectedUserId}, is ${is}`);
     }
-    const token = await testToken(trialSecret, {
-      ...{ user: userId, name: `user${userId}`, groups: ["*"], minutes: trialMinutes },
+    const token = await token1({
+      ...{ key: trialSecret, user: userId, name: `user${userId}`, app: "1" },
+      ...{ groups: ["*"], minutes: trialMinutes },
     });
     return c.json({ token });
   });

@@ -51,7 +51,7 @@ const routes = {
   events: guarded({
     ...{ method: "get", path: "/events", tags: ["Hooks"], summary: "Events as they happen" },
     description:
-      "Server-sent events: `event` is the kind, `id` its position, `data` a CloudEvent. With `last-event-id` it goes on behind that event; `gap` says that events behind it are no longer kept.",
+      "Server-sent events: `event` is the kind, `id` its position, `data` a CloudEvent; `listening` only says where the stream stands. With `last-event-id` it goes on behind that event; `gap` says that events behind it are no longer kept.",
     request: {
       query: z.object({
         events: z.string().max(1000).optional()

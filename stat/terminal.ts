@@ -3,7 +3,8 @@
  * when the arguments are wrong.
  */
 import { parseArgs } from "node:util";
-import { testToken } from "@gru/shared/deploy/token";
+import { serverSentEvents } from "./client/events.ts";
+import { idsIn, token1 } from "./client/token1.ts";
 
 const usage = `deno task gru <command> [options]
 
@@ -123,7 +124,8 @@ const commands: Readonly<
 
   async events(values, words) {
     const query = words.length === 0 ? "" : `?events=${encoded(words.join(","))}`;
-    for await (const { data } of stream(values, `/events${query}`)) {
+    for await (const { event, data } of stream(values, `/events${query}`)) {
+      if (event === "listening") continue;
       say(
         values,
         data,
@@ -159,9 +161,9 @@ const commands: Readonly<
 
   async token(values, words) {
     const [user = ""] = exactly("token", words, "USER");
-    const token = await testToken(Deno.readTextFileSync(values.key), {
-      ...{ user, name: `user ${user}`, groups: values.groups.split(",") },
-      minutes: numberOf("minutes", values.minutes) ?? 60,
+    const token = await token1({
+      ...{ key: Deno.readTextFileSync(values.key), user, name: `user ${user}`, app: "1" },
+      ...{ groups: idsIn(values.groups), minutes: numberOf("minutes", values.minutes) ?? 60 },
     });
     say(values, { token }, token);
   },
@@ -261,15 +263,8 @@ async function* stream(
   path: string,
 ): AsyncGenerator<{ readonly event: string; readonly data: Json }> {
   const { body } = await request(values, path);
-  let text = "";
-  for await (const chunk of body?.pipeThrough(new TextDecoderStream()) ?? []) {
-    const events = (text + chunk).split("\n\n");
-    text = events.pop() ?? "";
-    for (const lines of events) {
-      const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(lines)?.[1];
-      const data = field("data");
-      if (data !== undefined) yield { event: field("event") ?? "message", data: JSON.parse(data) };
-    }
+  for await (const { event = "message", data } of body === null ? [] : serverSentEvents(body)) {
+    yield { event, data: JSON.parse(data) };
   }
 }
 

@@ -29,11 +29,17 @@ export function eventStream(options: EventStreamOptions): Response {
   let { after } = options;
   let saidAt = performance.now();
 
+  /** Where it stands, for who resumes later. */
+  const sign = () => `id: ${after}\nevent: listening\ndata: {}\n\n`;
+
   /** The next text to write. */
   async function next(): Promise<string> {
     while (!signal.aborted) {
-      // What has been before is not of interest.
-      after ??= await outbox.newest();
+      if (after === undefined) {
+        // What has been before is not of interest.
+        after = await outbox.newest();
+        return sign();
+      }
       const { events, last, removed } = await outbox.read(after, perRead);
       const gap = comparePositions(removed, after) > 0
         ? `event: gap\ndata: ${JSON.stringify({ after, removed })}\n\n`
@@ -51,7 +57,7 @@ export function eventStream(options: EventStreamOptions): Response {
       }
       if (performance.now() - saidAt > quietMs) {
         saidAt = performance.now();
-        return ": nothing\n\n";
+        return sign();
       }
       if (events.length < perRead) await pause(lookMs, signal);
     }
