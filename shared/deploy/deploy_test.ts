@@ -2,10 +2,8 @@
 import assert from "node:assert/strict";
 import { loadConfig } from "@gru/shared/config";
 import { freePort, projectRoot, slowTest } from "@gru/shared/testing/harness";
-import { exportPKCS8, generateKeyPair, jwtVerify } from "jose";
 import { parse, parseAllDocuments } from "yaml";
 import { programs } from "../up/programs.ts";
-import { token1 } from "@gru/server";
 
 const read = (name: string) => Deno.readTextFileSync(new URL(name, import.meta.url));
 const { tasks } = JSON.parse(Deno.readTextFileSync(`${projectRoot}/deno.json`));
@@ -149,18 +147,3 @@ slowTest(
     }
   },
 );
-
-Deno.test("a test token is one that the public key verifies, with the claims that ticket reads", async () => {
-  const { privateKey, publicKey } = await generateKeyPair("ES256", { extractable: true });
-  const token = await token1({
-    ...{ key: await exportPKCS8(privateKey), user: 7, name: "Ann", app: "1" },
-    ...{ groups: [10, "room:*"], minutes: 5 },
-  });
-  const { sub, name, app, groups } = (await jwtVerify(token, publicKey)).payload;
-  assert.deepEqual({ sub, name, app, groups }, {
-    ...{ sub: "7", name: "Ann", app: "1", groups: [10, "room:*"] },
-  });
-  const secret = "a secret of 32 characters or more";
-  const other = await token1({ key: secret, user: "8" });
-  assert.equal((await jwtVerify(other, new TextEncoder().encode(secret))).payload.sub, "8");
-});
