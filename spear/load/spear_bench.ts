@@ -3,86 +3,15 @@
  * and `deno task bench:spear --help`. The server has one core and the load the other, if `taskset` is installed. All
  * contestants run in turn in every round; the tables show medians.
  */
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { freePort, taskArguments, taskEnvironment } from "@gru/shared/testing/harness";
 import { Load, type LoadOptions } from "./load.ts";
-import {
-  highestHeld,
-  median,
-  namedIn,
-  p99LimitMs,
-  type Usage,
-  usageOf,
-  usualLoad,
-} from "./measures.ts";
+import { highestHeld, median, namedIn, p99LimitMs, usualLoad } from "./measures.ts";
+import { compareMeasured, measuredTitle } from "./metrics_bench.ts";
+import { pause } from "@gru/shared/pause";
+import { type Cores, ServerUnderTest } from "./server_under_test.ts";
 
 const contestants = ["spear", "socket.io", "ws"] as const;
 type Contestant = (typeof contestants)[number];
-
-interface Cores {
-  readonly server: number | undefined;
-  readonly load: number | undefined;
-}
-
-class ServerUnderTest implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly address: string;
-
-  constructor(contestant: Contestant, core: number | undefined) {
-    const port = freePort();
-    const limits = ["connections", "messagesPerSecond", "connectionsPerUser"];
-    const flags = {
-      port,
-      monitorPort: freePort(),
-      mode: "single",
-      drainMs: 0,
-      "log.level": "error",
-    };
-    const spear = [
-      ...taskArguments("spear"),
-      ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
-      ...limits.map((limit) => `--limits.${limit}=1000000`),
-    ];
-    const plain = fileURLToPath(new URL("plain_bench.ts", import.meta.url));
-    const other = ["run", "--no-prompt", "--allow-net", "--allow-env", plain];
-    const args = contestant === "spear" ? spear : [...other, contestant, String(port)];
-    const [program, before] = core === undefined
-      ? ["deno", []]
-      : ["taskset", ["-c", String(core), "deno"]];
-    const env = contestant === "spear" ? taskEnvironment("spear") : {};
-    this.#child = new Deno.Command(program, { args: [...before, ...args], env, stdin: "null" })
-      .spawn();
-    this.address = `http://127.0.0.1:${port}`;
-  }
-
-  static async start(contestant: Contestant, core: number | undefined): Promise<ServerUnderTest> {
-    const server = new ServerUnderTest(contestant, core);
-    const { hostname, port } = new URL(server.address);
-    for (let attempt = 0;; attempt++) {
-      try {
-        (await Deno.connect({ hostname, port: Number(port) })).close();
-        return server;
-      } catch (error) {
-        if (attempt === 600) throw error;
-        await pause(50);
-      }
-    }
-  }
-
-  usage(): Promise<Usage> {
-    return usageOf(this.#child.pid);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.#child.status;
-  }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
 
 interface Scene extends AsyncDisposable {
   readonly server: ServerUnderTest;
@@ -243,7 +172,7 @@ function show(value: number): string {
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      only: { type: "string", default: Object.keys(cases).join(",") },
+      only: { type: "string", default: [...Object.keys(cases), "metrics"].join(",") },
       contestants: { type: "string", default: contestants.join(",") },
       rounds: { type: "string", default: "3" },
       pin: { type: "string", default: Deno.build.os === "linux" ? "0,1" : "" },
@@ -256,6 +185,7 @@ async function main(): Promise<void> {
     return print([
       "  --only         cases, comma list:",
       ...Object.entries(cases).map(([name, { title }]) => `                 ${name}: ${title}`),
+      `                 metrics: ${measuredTitle}`,
       `  --contestants  comma list [${contestants.join(",")}]`,
       "  --rounds       [3]",
       "  --pin          the core of the server, the core of the load; empty: any (Linux, taskset) [0,1]",
@@ -264,6 +194,10 @@ async function main(): Promise<void> {
   const [server, load] = values.pin === "" ? [] : values.pin.split(",").map(Number);
   const taking = namedIn(values.contestants, contestants, "contestants");
   for (const name of values.only.split(",")) {
+    if (name === "metrics") {
+      await compareMeasured({ rounds: Number(values.rounds), cores: { server, load }, print });
+      continue;
+    }
     const test = cases[name];
     if (test === undefined) throw new TypeError(`--only: no case ${name}`);
     const rows = new Map<Contestant, Row[]>(taking.map((contestant) => [contestant, []]));
