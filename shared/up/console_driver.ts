@@ -66,6 +66,7 @@ export interface Page extends Place {
   emulateMedia(options: { readonly colorScheme: "dark" | "light" }): Promise<void>;
   setDefaultTimeout(milliseconds: number): void;
   setViewportSize(size: { readonly width: number; readonly height: number }): Promise<void>;
+  screenshot(options: { readonly path: string; readonly fullPage: boolean }): Promise<unknown>;
   close(): Promise<void>;
 }
 
