@@ -9,6 +9,7 @@ import {
   type ServerTest,
   serverTest,
   started,
+  TestServer,
   TestServerWithFolder,
   testWith,
   waitFor,
@@ -34,27 +35,33 @@ export function rocketmqTest(test: RocketmqTest): void {
 }
 
 export interface RocketmqSettings {
-  /** Created once the server runs, of type FIFO. */
+  /** Default 1, which the proxy contains. */
+  readonly brokers?: number;
+  /** Of type FIFO, with four queues on each broker; there from the start. */
   readonly topics?: readonly string[];
-  /** More lines of broker.conf. */
+  /** More lines of each broker's file. */
   readonly broker?: Settings;
   /** More keys of rmq-proxy.json. */
   readonly proxy?: Settings;
   /** Users must sign; the admin tool is this one. */
-  readonly admin?: { readonly accessKey: string; readonly secretKey: string };
+  readonly admin?: Credentials;
+}
+
+interface Credentials {
+  readonly accessKey: string;
+  readonly secretKey: string;
 }
 
 type Settings = Readonly<Record<string, string | number | boolean>>;
 
 /** What makes broker and proxy ask each caller who it is, and what it may do. */
 function guardSettings(
-  admin: NonNullable<RocketmqSettings["admin"]>,
+  admin: Credentials,
 ): { readonly broker: Settings; readonly proxy: Settings } {
   const auth = "org.apache.rocketmq.auth";
   const common = {
     authenticationEnabled: true,
     authenticationProvider: `${auth}.authentication.provider.DefaultAuthenticationProvider`,
-    authorizationEnabled: true,
     authorizationProvider: `${auth}.authorization.provider.DefaultAuthorizationProvider`,
     innerClientAuthenticationCredentials: JSON.stringify(admin),
   };
@@ -70,6 +77,9 @@ function guardSettings(
     },
     proxy: {
       ...common,
+      authorizationEnabled: true,
+      // Without this a proxy in cluster mode signs nothing that it asks its brokers, and does not start.
+      enableAclRpcHookForClusterMode: true,
       authenticationMetadataProvider:
         "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider",
       authorizationMetadataProvider:
@@ -79,16 +89,27 @@ function guardSettings(
 }
 
 /**
- * A name server, and a proxy that contains a broker. Freezing and killing affects the proxy; the name server stays.
- * Disposing kills both and removes the folder.
+ * A name server, and a proxy that contains a broker; or, with more brokers than one, a proxy in cluster mode in front of
+ * them. Freezing and killing affects the proxy and a broker that it contains; the name server stays. Disposing kills all
+ * and removes the folder.
  */
 export class RocketmqServer extends TestServerWithFolder {
   /** The gRPC port for clients. */
   readonly port = freePort();
+  /** In front of which there is a proxy in cluster mode; none where the proxy contains the only one. */
+  readonly brokers: readonly RocketmqBrokerServer[];
+  readonly #settings: RocketmqSettings;
   readonly #namesrvPort = freePort();
-  readonly #brokerPort = brokerPort();
-  readonly #remotingPort = freePort();
   #namesrv: ServerProcess | undefined;
+
+  constructor(folder: string, settings: RocketmqSettings = {}) {
+    super(folder);
+    this.#settings = settings;
+    const { brokers = 1 } = settings;
+    this.brokers = brokers === 1
+      ? []
+      : Array.from({ length: brokers }, (_, i) => new RocketmqBrokerServer(folder, brokerName(i)));
+  }
 
   /** `host:port` of the proxy. */
   get address(): string {
@@ -97,34 +118,54 @@ export class RocketmqServer extends TestServerWithFolder {
 
   /** Starts what is not running; after {@linkcode kill} or {@linkcode stop} with the same ports and data. */
   async start(): Promise<void> {
-    if (!this.#namesrv?.running) {
-      this.#namesrv = java(this.folder, 128, "namesrv.NamesrvStartup", "-c", "conf/namesrv.conf");
-      await this.#namesrv.ready(
-        () => this.#namesrv?.output.includes("boot success") ?? false,
-        { what: `RocketMQ's name server on port ${this.#namesrvPort}`, timeoutMs: startMs },
-      );
-    }
+    await this.#startNamesrv();
+    // A proxy in cluster mode ends at its start unless the name server knows the brokers.
+    await Promise.all(this.brokers.map((broker) => broker.start()));
+    await this.#startProxy();
+  }
+
+  async #startNamesrv(): Promise<void> {
+    if (this.#namesrv?.running) return;
+    const namesrv = java(this.folder, 128, "namesrv.NamesrvStartup", "-c", "conf/namesrv.conf");
+    this.#namesrv = namesrv;
+    await namesrv.ready(
+      () => namesrv.output.includes("boot success"),
+      { what: `RocketMQ's name server on port ${this.#namesrvPort}`, timeoutMs: startMs },
+    );
+  }
+
+  async #startProxy(): Promise<void> {
     if (this.process?.running) return;
-    const [mode, brokerConf] = [["-pm", "local"], ["-bc", "conf/broker.conf"]];
+    const mode = this.brokers.length > 0
+      ? ["-pm", "cluster"]
+      : ["-pm", "local", "-bc", `conf/${brokerName(0)}.conf`];
     const namesrv = ["-n", `127.0.0.1:${this.#namesrvPort}`];
-    const proxy = java(this.folder, 512, "proxy.ProxyStartup", ...mode, ...namesrv, ...brokerConf);
+    const proxy = java(this.folder, 512, "proxy.ProxyStartup", ...mode, ...namesrv);
     this.process = proxy;
     await proxy.ready(
       () => proxy.output.includes("startup successfully"),
       { what: `RocketMQ's proxy on port ${this.port}`, timeoutMs: startMs },
     );
   }
-
-  /** Creates a topic of type FIFO with this many queues. The broker keeps it. */
+  /** Creates a topic of type FIFO with this many queues on each broker. The brokers keep it. */
   async createTopic(topic: string, queues = 4): Promise<void> {
     // Fails until the name server knows the broker.
     await waitFor(async () => {
       const output = await this.admin(
-        ...["updateTopic", "-c", "DefaultCluster", "-t", topic, "-a", "+message.type=FIFO"],
+        ...["updateTopic", "-c", clusterName, "-t", topic, "-a", "+message.type=FIFO"],
         ...["-r", `${queues}`, "-w", `${queues}`],
       );
-      return output.includes(" success");
+      return output.split(" success").length > Math.max(1, this.brokers.length);
     }, { what: `topic ${topic} in RocketMQ`, timeoutMs: startMs });
+  }
+
+  /** Makes a user on each broker, with the rights that a spear needs. */
+  async allow(user: Credentials, topic: string): Promise<void> {
+    const { accessKey, secretKey } = user;
+    const here = ["-c", clusterName];
+    await this.admin("createUser", ...here, "-u", accessKey, "-p", secretKey, "-t", "Normal");
+    const rights = ["-r", `Topic:${topic},Group:*`, "-a", "Pub,Sub,Get", "-d", "Allow"];
+    await this.admin("createAcl", ...here, "-s", `User:${accessKey}`, ...rights);
   }
 
   /** Runs a command of RocketMQ's admin tool. @returns its output, which is the only sign of a failure */
@@ -139,16 +180,30 @@ export class RocketmqServer extends TestServerWithFolder {
 
   /** The consumer groups that the broker knows, except its internal ones. */
   async consumerGroups(): Promise<string[]> {
-    const file = `${this.folder}/store/config/subscriptionGroup.json`;
+    const file = `${this.folder}/${brokerName(0)}/config/subscriptionGroup.json`;
     return Object.keys(JSON.parse(await Deno.readTextFile(file)).subscriptionGroupTable);
   }
 
   override async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.kill(), this.#namesrv?.kill()]);
+    await Promise.all([...this.brokers, this.#namesrv].map((it) => it?.kill()));
     await super[Symbol.asyncDispose]();
   }
 
-  async configure({ admin, broker, proxy }: RocketmqSettings = {}): Promise<void> {
+  /** So that the tool is not needed, whose start takes seconds. */
+  async #writeTopics(folder: string): Promise<void> {
+    await Deno.mkdir(folder, { recursive: true });
+    const topics = (this.#settings.topics ?? []).map((name) => [name, fifoTopic(name)]);
+    await Deno.writeTextFile(
+      `${folder}/topics.json`,
+      JSON.stringify({
+        dataVersion: { counter: 1, stateVersion: 0, timestamp: Date.now() },
+        topicConfigTable: Object.fromEntries(topics),
+      }),
+    );
+  }
+
+  async configure(): Promise<void> {
+    const { admin, broker, proxy, brokers = 1 } = this.#settings;
     await Deno.mkdir(`${this.folder}/conf`);
     const guard = admin && guardSettings(admin);
     if (admin !== undefined) {
@@ -164,28 +219,35 @@ export class RocketmqServer extends TestServerWithFolder {
         Object.entries(settings).map(([key, value]) => `${key}=${value}\n`).join(""),
       );
     await write("namesrv.conf", { bindAddress: "127.0.0.1", listenPort: this.#namesrvPort });
-    await write("broker.conf", {
-      brokerClusterName: "DefaultCluster",
-      brokerName: "broker-a",
-      brokerId: 0,
-      brokerIP1: "127.0.0.1",
-      bindAddress: "127.0.0.1",
-      listenPort: this.#brokerPort,
-      haListenPort: this.#brokerPort + 1,
-      storePathRootDir: `${this.folder}/store`,
-      storePathCommitLog: `${this.folder}/store/commitlog`,
-      mappedFileSizeCommitLog: 64 * 1024 * 1024,
-      // The test machine's disk may be fuller than a server's should be.
-      diskMaxUsedSpaceRatio: 95,
-      ...guard?.broker,
-      ...broker,
-    });
+    const names = Array.from({ length: brokers }, (_, i) => brokerName(i));
+    for (const name of names) {
+      const port = brokerPort();
+      await write(`${name}.conf`, {
+        brokerClusterName: clusterName,
+        brokerName: name,
+        brokerId: 0,
+        brokerIP1: "127.0.0.1",
+        bindAddress: "127.0.0.1",
+        listenPort: port,
+        haListenPort: port + 1,
+        namesrvAddr: `127.0.0.1:${this.#namesrvPort}`,
+        storePathRootDir: `${this.folder}/${name}`,
+        storePathCommitLog: `${this.folder}/${name}/commitlog`,
+        mappedFileSizeCommitLog: 64 * 1024 * 1024,
+        // The test machine's disk may be fuller than a server's should be.
+        diskMaxUsedSpaceRatio: 95,
+        ...guard?.broker,
+        ...broker,
+      });
+    }
+    for (const name of names) await this.#writeTopics(`${this.folder}/${name}/config`);
     await Deno.writeTextFile(
       `${this.folder}/conf/rmq-proxy.json`,
       JSON.stringify({
-        rocketMQClusterName: "DefaultCluster",
+        rocketMQClusterName: clusterName,
         grpcServerPort: this.port,
-        remotingListenPort: this.#remotingPort,
+        remotingListenPort: freePort(),
+        namesrvAddr: `127.0.0.1:${this.#namesrvPort}`,
         ...guard?.proxy,
         ...proxy,
       }),
@@ -193,15 +255,58 @@ export class RocketmqServer extends TestServerWithFolder {
   }
 }
 
+/** As the broker's file of topics has it. */
+function fifoTopic(topicName: string) {
+  return {
+    topicName,
+    attributes: { "message.type": "FIFO" },
+    order: false,
+    perm: 6,
+    readQueueNums: 4,
+    writeQueueNums: 4,
+    topicFilterType: "SINGLE_TAG",
+    topicSysFlag: 0,
+  };
+}
+
+/** A broker in a process of its own. */
+class RocketmqBrokerServer extends TestServer {
+  readonly name: string;
+  readonly #folder: string;
+
+  constructor(folder: string, name: string) {
+    super();
+    this.#folder = folder;
+    this.name = name;
+  }
+
+  /** Resolves when the name server knows it. */
+  async start(): Promise<void> {
+    if (this.process?.running) return;
+    const conf = `conf/${this.name}.conf`;
+    const broker = java(this.#folder, 384, "broker.BrokerStartup", "-c", conf);
+    this.process = broker;
+    await broker.ready(
+      () => broker.output.includes("boot success"),
+      { what: `RocketMQ's ${this.name}`, timeoutMs: startMs },
+    );
+  }
+}
+
+const clusterName = "DefaultCluster";
+
+function brokerName(index: number): string {
+  return `broker-${"abcdefgh"[index]}`;
+}
+
 /** Resolves when the server serves and the topics exist; takes about six seconds. */
 export async function startRocketmq(
   options: RocketmqSettings = {},
 ): Promise<RocketmqServer> {
   const folder = await Deno.makeTempDir({ prefix: "gru_rocketmq_" });
-  return await started(new RocketmqServer(folder), async (server) => {
-    await server.configure(options);
+  return await started(new RocketmqServer(folder, options), async (server) => {
+    await server.configure();
     await server.start();
-    for (const topic of options.topics ?? []) await server.createTopic(topic);
   });
 }
 

@@ -255,8 +255,7 @@ rocketmqTest({
   name: "mode rocketmq: whatever dies, what was accepted arrives once and in order",
   needs: ["zookeeper", "redis"],
   fn: async (t) => {
-    await using rocketmq = await startRocketmq();
-    await rocketmq.createTopic("gru");
+    await using rocketmq = await startRocketmq({ topics: ["gru"] });
     await using scene = await setScene({
       mode: "rocketmq",
       rocketmq: `127.0.0.1:${rocketmq.port}`,

@@ -9,6 +9,9 @@ export interface Place {
 
 const { Code } = definitions;
 
+/** How the link calls it that no request for messages waits for one. */
+export const hastyAnswers = "requests for messages are answered at once, without messages";
+
 /** @param error as the library throws it, with the first cause at the end of its chain */
 export function causeOf(error: unknown, { proxy, topic, group }: Place): string {
   const first = firstCause(error);
@@ -16,6 +19,10 @@ export function causeOf(error: unknown, { proxy, topic, group }: Place): string 
   const { code } = first as { readonly code?: unknown };
   const makeTopic =
     `mqadmin updateTopic -n <name server> -c <cluster> -t ${topic} -a +message.type=FIFO`;
+  if (text === hastyAnswers) {
+    return `${text}: set authorizationEnabled=false on the brokers and leave it to the proxies; RocketMQ 5.3.2 and 5.3.3 ` +
+      "give a proxy in cluster mode no messages with it (apache/rocketmq issue 9862)";
+  }
   if (/\bgroup\b.*(not exist|not found)/i.test(text) || code === Code.CONSUMER_GROUP_NOT_FOUND) {
     return `consumer group ${group} does not exist: mqadmin updateSubGroup -n <name server> -c <cluster> -g ${group}`;
   }

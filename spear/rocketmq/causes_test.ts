@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
-import { causeOf } from "./causes.ts";
+import { causeOf, hastyAnswers } from "./causes.ts";
 
 const place = { proxy: "one:8081", topic: "gru", group: "gru-1a2b3c4d-lane-0" };
 const { Code } = definitions;
@@ -19,6 +19,7 @@ for (
       Code.TOPIC_NOT_FOUND,
       /^topic gru does not exist: mqadmin updateTopic .* -t gru -a \+message\.type=FIFO$/,
     ],
+    [hastyAnswers, undefined, /^requests for messages .*authorizationEnabled=false on the brokers/],
     ["topic gru is not of type FIFO", undefined, /^topic gru is not of type FIFO: mqadmin/],
     [
       "subscription group not exist",

@@ -7,7 +7,7 @@ import type { Logger } from "@gru/shared/log";
 import { pause } from "@gru/shared/pause";
 import { within } from "@gru/shared/within";
 import type { MessageView } from "rocketmq-client-nodejs";
-import { causeOf } from "./causes.ts";
+import { causeOf, hastyAnswers } from "./causes.ts";
 import {
   type Broker,
   openClients,
@@ -44,6 +44,9 @@ const soonMs = 1000;
 const ways = 4;
 /** Longer than a request for messages takes. */
 const closeMs = 9000;
+/** A server that has no message keeps the answer back for longer than this. One that never does is not asked all the time. */
+const hastyMs = 1000;
+const hastyMost = 5;
 /** Begins a text that no node sends as a message. */
 const probe = "probe";
 const remembered = 1000;
@@ -209,10 +212,15 @@ export class RocketmqLink implements AsyncDisposable {
     const { holdsGroup, tag } = this.#options;
     const { name } = broker.broker;
     const ended = () => over.aborted || this.#closing.signal.aborted;
+    let hasty = 0;
     while (!ended()) {
       try {
         if (holdsGroup()) {
-          this.#take(receiver, await receiver.poll(broker, tag));
+          const askedAt = performance.now();
+          const messages = await receiver.poll(broker, tag);
+          this.#take(receiver, messages);
+          hasty = messages.length === 0 && performance.now() - askedAt < hastyMs ? hasty + 1 : 0;
+          if (hasty > hastyMost) throw new Error(hastyAnswers);
           this.#failing.delete(name);
           continue;
         }

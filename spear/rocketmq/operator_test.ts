@@ -107,19 +107,7 @@ rocketmqTest({
         timeoutMs: 90_000,
       });
       // An operator makes the user, and gives it its rights.
-      const here = ["-c", "DefaultCluster"];
-      await server.admin(
-        "createUser",
-        ...here,
-        "-u",
-        "gru",
-        "-p",
-        "a-password-of-gru",
-        "-t",
-        "Normal",
-      );
-      const rights = ["-r", "Topic:gru,Group:*", "-a", "Pub,Sub,Get", "-d", "Allow"];
-      await server.admin("createAcl", ...here, "-s", "User:gru", ...rights);
+      await server.allow({ accessKey: "gru", secretKey: "a-password-of-gru" }, "gru");
       await seconds("healed", () => refused.link.usable);
     }
     const gone = `127.0.0.1:${freePort()}`;

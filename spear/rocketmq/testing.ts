@@ -2,6 +2,7 @@
 import { logger } from "@gru/shared/log";
 import { waitFor } from "@gru/shared/testing/harness";
 import { RocketmqBroker } from "./broker.ts";
+import type { RocketmqAccess } from "./client.ts";
 import type { BrokerCluster } from "../broker/testing.ts";
 import { CountingProxy } from "../redis/testing.ts";
 
@@ -15,6 +16,8 @@ export interface Place {
   readonly identity?: string;
   /** True: do not wait until messages arrive through RocketMQ. */
   readonly impatient?: boolean;
+  /** Default: without credentials and TLS. */
+  readonly access?: RocketmqAccess;
 }
 
 export const topic = "gru";
@@ -33,6 +36,7 @@ export function brokersOver(place: Place): BrokerCluster {
       const broker = new RocketmqBroker({
         ...{ url: `redis://127.0.0.1:${way.port}/${database}`, topic },
         proxies: [`127.0.0.1:${rocketmqPort}`],
+        ...place.access,
         cluster: Promise.resolve(identity),
         ...{ node: `spear${++opened}`, log: logger("spear"), ...settings },
       }, sink);
@@ -40,6 +44,8 @@ export function brokersOver(place: Place): BrokerCluster {
       received.set(broker, () => way.received + broker.received);
       await waitFor(() => broker.connected && (impatient || broker.direct), {
         what: "a broker that is connected",
+      }).catch((error) => {
+        throw new Error(`${error.message}; ${broker.carrier.trouble}`);
       });
       return broker;
     },
