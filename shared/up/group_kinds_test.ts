@@ -55,6 +55,7 @@ async function start(groups: readonly object[]) {
   const running = stack.move();
   return {
     addresses: spears.map(({ address }) => address),
+    monitors: spears.map(({ monitorAddress }) => monitorAddress),
     ticket: ticket.address,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
@@ -115,6 +116,10 @@ Deno.test("without echo @gru/client misses nothing, and is not given what it sen
   assert.deepEqual(bob.messages.map(({ content }) => content), ["ann 1", "ann 2", "ann 3"]);
   assert.deepEqual([...ann.missed, ...bob.missed], []);
   assert.deepEqual([...ann.room.users], []);
+  for (const monitor of gru.monitors) {
+    const metrics = await (await fetch(`${monitor}/metrics`)).text();
+    assert.doesNotMatch(metrics, /event="online"/, "nobody asks for what there is not");
+  }
 });
 
 Deno.test("ephemeral messages come to @gru/client over nodes, and leave it where it is", async () => {

@@ -103,10 +103,8 @@ export class Outbox {
         inDoubt = true;
         continue;
       }
-      if (result.success) {
-        const { id, epoch = "", seq = 0, dropped } = result.data;
-        return { id, epoch, seq, ...(dropped && { dropped }) };
-      }
+      // What has no place comes without one.
+      if (result.success) return { epoch: "", seq: 0, ...result.data };
       const error = refusal(result, inDoubt);
       if (!error.retryable) throw error;
       await pause(error.retryAfterMs ?? delayMs(attempt), closed);

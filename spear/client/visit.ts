@@ -222,7 +222,11 @@ export class Visit extends Link implements Sender {
     const argument = { userId: this.#host.claims.userId, subscribeGroups };
     await this.#request("subscribe", argument, ({ positions }) => {
       for (const position of positions) {
-        this.#room(1, position.id)?.track.joined(position, position.recovered);
+        const room = this.#room(1, position.id);
+        if (!room) continue;
+        room.track.joined(position, position.recovered);
+        // False where the group is of a kind of which nobody is told it.
+        room.presence &&= position.presence ?? true;
       }
       void this.meet(rooms);
     });
