@@ -3,92 +3,14 @@
  * the receiver answers.
  */
 import assert from "node:assert/strict";
-import {
-  freePort,
-  projectRoot,
-  ServerProcess,
-  serverTest,
-  taskArguments,
-  waitFor,
-} from "@gru/shared/testing/harness";
-import { verifyWebhook } from "@gru/shared/webhooks/signature";
+import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { authenticated } from "../../spear/spear_testing.ts";
 import type { Json, TestClient } from "../../spear/test_client.ts";
+import { holderOf, Receiver, startHookStats } from "./hooks_scene.ts";
 import { TestCluster } from "./processes.ts";
 import { assertSuccess } from "./scenario.ts";
 
-const secret = `whsec_${btoa("a secret of at least 24 bytes")}`;
 const graceMs = 1500;
-
-/** Rebuilds who is there from the events, and counts what should not be. */
-class Receiver implements AsyncDisposable {
-  readonly online = new Set<string>();
-  /** `group user` */
-  readonly members = new Set<string>();
-  readonly occupied = new Set<string>();
-  readonly nodes = new Set<string>();
-  readonly counts = { events: 0, doubled: 0, invented: 0, inverted: 0, requests: 0, refused: 0 };
-  readonly gaps: Json[] = [];
-  readonly kicked: string[] = [];
-  /** What becomes of a request: its answer, and whether what it brought is taken. */
-  behave: () => Promise<{ readonly status: number; readonly takes: boolean }> = () =>
-    Promise.resolve({ status: 200, takes: true });
-  readonly #seen = new Set<string>();
-  readonly #last = new Map<string, string>();
-  readonly #server = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-    async (request) => {
-      const body = await request.text();
-      verifyWebhook(secret, request.headers, body, { nowS: Date.now() / 1000 });
-      this.counts.requests++;
-      const { status, takes } = await this.behave();
-      if (takes) { for (const event of JSON.parse(body)) this.#take(event); }
-      if (status !== 200) this.counts.refused++;
-      return new Response(null, { status });
-    },
-  );
-
-  get url(): string {
-    return `http://127.0.0.1:${this.#server.addr.port}/`;
-  }
-
-  #take({ id, type, subject, data }: Json): void {
-    if (this.#seen.has(id)) return void this.counts.doubled++;
-    this.#seen.add(id);
-    this.counts.events++;
-    const last = this.#last.get(subject) ?? "0-0";
-    if (compare(id, last) < 0) this.counts.inverted++;
-    this.#last.set(subject, id);
-    const { userId, groupId, node } = data;
-    const change = (set: Set<string>, name: string, isThere: boolean) => {
-      if (set.has(name) === isThere) this.counts.invented++;
-      if (isThere) set.add(name);
-      else set.delete(name);
-    };
-    if (type === "user.online" || type === "user.offline") {
-      change(this.online, userId, type === "user.online");
-    } else if (type === "member.joined" || type === "member.left") {
-      change(this.members, `${groupId} ${userId}`, type === "member.joined");
-    } else if (type === "group.occupied" || type === "group.vacated") {
-      change(this.occupied, groupId, type === "group.occupied");
-    } else if (type.startsWith("node.")) change(this.nodes, node, type === "node.joined");
-    else if (type === "user.kicked") this.kicked.push(userId);
-    else if (type === "hooks.gap") {
-      this.gaps.push(data);
-      if (data.reset) { for (const set of [this.online, this.members, this.occupied]) set.clear(); }
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.shutdown();
-  }
-}
-
-function compare(a: string, b: string): number {
-  const [aMs = 0, aN = 0] = a.split("-").map(Number);
-  const [bMs = 0, bN = 0] = b.split("-").map(Number);
-  return aMs - bMs || aN - bN;
-}
 
 serverTest({
   name:
@@ -98,39 +20,7 @@ serverTest({
     await using stack = new AsyncDisposableStack();
     const receiver = stack.use(new Receiver());
     const cluster = stack.use(await TestCluster.start({ tickMs: 500 }));
-    const folder = await Deno.makeTempDir();
-    stack.defer(() => Deno.remove(folder, { recursive: true }));
-    const ports = [freePort(), freePort()];
-    const stats = await Promise.all(ports.map(async (httpPort, i) => {
-      const file = `${folder}/stat${i + 1}.json`;
-      await Deno.writeTextFile(
-        file,
-        JSON.stringify({
-          ...{ id: i + 1, port: freePort(), httpPort, redis: cluster.redis.url },
-          registry: `zookeeper://${cluster.zookeeper.address}/gru`,
-          hooks: {
-            graceMs,
-            endpoints: [{ name: "crm", url: receiver.url, allowPrivate: true, timeoutMs: 1000 }],
-          },
-        }),
-      );
-      const args = taskArguments("stat").map((arg) =>
-        arg.startsWith("--allow-read") ? `${arg},${file}` : arg
-      );
-      const spawn = async () => {
-        const process = new ServerProcess(Deno.execPath(), {
-          args: [...args, "--profile", file],
-          cwd: projectRoot,
-          env: { GRU_HOOKS_SECRET: secret },
-        });
-        await process.ready(() => isReady(httpPort), { what: `stat${i + 1}` });
-        return process;
-      };
-      return { httpPort, spawn, process: await spawn() };
-    }));
-    stack.defer(async () => {
-      for (const { process } of stats) await process[Symbol.asyncDispose]();
-    });
+    const stats = await startHookStats(cluster, stack, receiver, { graceMs });
     const spears = await Promise.all([
       ...[1, 2, 3].map((id) => cluster.add("spear", "test1", { id, drainMs: 500 })),
       cluster.add("idgen", "test1"),
@@ -175,7 +65,12 @@ serverTest({
       };
       const view = () =>
         [receiver.online, receiver.members, receiver.occupied].map((set) => [...set].sort().join());
-      await waitFor(() => `${view()}` === `${truth()}`, { timeoutMs: 60_000, what });
+      await waitFor(() => `${view()}` === `${truth()}`, { timeoutMs: 120_000, what })
+        .catch((error) => {
+          throw new Error(
+            `${error.message}: ${view()} instead of ${truth()}; ${JSON.stringify(receiver.counts)}`,
+          );
+        });
       const { invented, inverted } = receiver.counts;
       assert.deepEqual({ invented, inverted }, { invented: 0, inverted: 0 }, what);
       rows.push({ what, ...receiver.counts, gaps: receiver.gaps.length });
@@ -223,8 +118,7 @@ serverTest({
     for (let n = 0; n < 10; n++) await enter(1 + n % 2);
     isAway = false;
     await agrees("the sending stat was killed while the receiver was away");
-    await holder.process[Symbol.asyncDispose]();
-    holder.process = await holder.spawn();
+    await holder.restart();
 
     // Slow, failing after it has taken them, answers lost.
     let turn = 0;
@@ -236,8 +130,10 @@ serverTest({
     };
     for (let n = 0; n < 15; n++) await enter(1 + n % 2);
     for (const user of [...clients.keys()].slice(0, 8)) await leave(user);
-    await agrees("the receiver was slow, failed and lost answers");
+    // For good, an endpoint that fails every other time may be left alone for minutes.
+    await waitFor(() => turn >= 12, { timeoutMs: 60_000, what: "twelve requests" });
     receiver.behave = () => Promise.resolve({ status: 200, takes: true });
+    await agrees("the receiver was slow, failed and lost answers");
 
     const { endpoints } = await ask("/hooks");
     assert.deepEqual(endpoints.map(({ name }: Json) => name), ["crm"]);
@@ -246,19 +142,3 @@ serverTest({
     console.table(rows);
   },
 });
-
-async function isReady(port: number): Promise<boolean> {
-  const answer = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined);
-  await answer?.body?.cancel();
-  return answer?.ok === true;
-}
-
-async function holderOf<T extends { readonly httpPort: number }>(stats: readonly T[]): Promise<T> {
-  for (;;) {
-    for (const stat of stats) {
-      const text = await (await fetch(`http://127.0.0.1:${stat.httpPort}/metrics`)).text();
-      if (/^gru_stat_hooks_sender\{[^}]*\} 1$/m.test(text)) return stat;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
