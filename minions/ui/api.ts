@@ -1,6 +1,7 @@
 /** Calls to the console's own server, which forwards `/api` to stat, and the shapes of the answers. */
 import type { z } from "zod";
 import type * as shape from "@gru/stat/api_schemas";
+import { t } from "./words.ts";
 
 /** `Answer<"presence">`: the shape with this name in stat's HTTP API. */
 export type Answer<Name extends keyof typeof shape> = (typeof shape)[Name] extends z.ZodType
@@ -21,7 +22,7 @@ export interface Session {
 /** An event of the window: the server does not know this session any more. */
 export const signedOut = "signed-out";
 
-/** @throws {Error} with the server's own message when the answer is not 2xx. */
+/** @throws {Error} with the server's own message when the answer is not 2xx; that Redis is away is said in plain words. */
 export async function call<T>(
   method: "GET" | "POST" | "DELETE",
   path: string,
@@ -40,7 +41,10 @@ export async function call<T>(
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   if (response.status === 401) dispatchEvent(new Event(signedOut));
-  throw new Error(answer.error?.message ?? `HTTP ${response.status}`);
+  const { code, message = `HTTP ${response.status}` } = answer.error ?? {};
+  throw new Error(
+    code === "unavailable" && message.startsWith("Redis:") ? t("withoutRedis") : message,
+  );
 }
 
 export function get<T>(path: string): Promise<T> {

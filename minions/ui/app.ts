@@ -11,6 +11,7 @@ import { listenPage } from "./listen.ts";
 import type { Page } from "./page.ts";
 import { peoplePage } from "./people.ts";
 import { signInPage } from "./sign_in.ts";
+import { warningList } from "./warnings.ts";
 import { t } from "./words.ts";
 
 const pages = {
@@ -30,6 +31,7 @@ class Frame {
   readonly #status = h("span", { class: "status", role: "status" });
   #session: Session;
   #page: Page | undefined;
+  #warnings = warningList();
   #source: EventSource | undefined;
   #snapshot: Snapshot | undefined;
 
@@ -78,6 +80,7 @@ class Frame {
       this.signedOut();
     };
     const main = h("main", { id: "main", tabindex: "-1" });
+    this.#warnings = warningList();
     this.#root.replaceChildren(
       h(
         "header",
@@ -95,13 +98,22 @@ class Frame {
             : h("button", { class: "quiet", type: "button", onclick: signOut }, t("signOut")),
         ),
       ),
+      this.#warnings.element,
       main,
     );
+    // On a phone there is not room for all of them.
+    const current = this.#root.querySelector("nav [aria-current]");
+    current?.scrollIntoView({ block: "nearest", inline: "center" });
     document.title = `${t(name)} · Gru`;
     this.#page = pages[name]({ main, mayAct, makesTokens: this.#session.makesTokens, path });
-    if (this.#snapshot !== undefined) this.#page.update?.(this.#snapshot);
+    if (this.#snapshot !== undefined) this.#show(this.#snapshot);
     this.#connect();
     this.#showStatus();
+  }
+
+  #show(snapshot: Snapshot): void {
+    this.#warnings.show(snapshot.problems);
+    this.#page?.update?.(snapshot);
   }
 
   #choices(): HTMLElement[] {
@@ -121,7 +133,7 @@ class Frame {
     source.onopen = () => this.#showStatus();
     source.onmessage = ({ data }) => {
       this.#snapshot = JSON.parse(data) as Snapshot;
-      this.#page?.update?.(this.#snapshot);
+      this.#show(this.#snapshot);
       this.#showStatus();
     };
     source.onerror = () => {

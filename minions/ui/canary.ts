@@ -43,7 +43,7 @@ function matrix(nodes: Canary["nodes"]): HTMLElement {
     h("strong", {}, node),
     ...names.map((name) => cell(heard.find((one) => one.node === name), periodMs)),
   ]);
-  return plainTable(t("canary"), heads, rows);
+  return plainTable(t("canary"), heads, rows, "matrix");
 }
 
 function cell(heard: Canary["nodes"][number]["heard"][number] | undefined, period: number): Child {

@@ -122,7 +122,8 @@ function drawing({ series, suffix = "" }: Kind): UPlot.Options {
     width: 300,
     height,
     legend: { show: false },
-    padding: [8, 12, 0, 0],
+    // Half a label has room behind the last moment.
+    padding: [8, 22, 0, 0],
     cursor: { y: false, points: { size: 6 } },
     scales: {
       x: { time: true, range: ({ data: [at] }) => hourOf(at) },

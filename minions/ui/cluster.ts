@@ -33,7 +33,6 @@ const goneShownMs = 300_000;
 const eventsShown = 200;
 
 export function clusterPage({ main, mayAct }: PageOptions): Page {
-  const warnings = warningList();
   const health = healthList();
   const tiles = tilesOf([
     ["nodes", ({ nodes }) => count(nodes.length)],
@@ -57,7 +56,6 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
 
   main.append(
     h("h1", { class: "hidden" }, t("cluster")),
-    warnings.element,
     health.element,
     tiles.element,
     h(
@@ -92,7 +90,6 @@ export function clusterPage({ main, mayAct }: PageOptions): Page {
   return {
     update(snapshot) {
       const { known, problems, events: happened } = snapshot;
-      warnings.show(problems);
       health.show(snapshot);
       // Rows that may be of an earlier time look so; the warning says of when they are.
       main.classList.toggle("outdated", problems.some(({ away }) => away !== "zookeeper"));
@@ -123,29 +120,6 @@ function tilesOf(kinds: readonly (readonly [Word, (snapshot: StatSnapshot) => st
     element,
     show(snapshot: StatSnapshot): void {
       for (const { value, text } of tiles) setText(value, text(snapshot));
-    },
-  };
-}
-
-/** What is away, since when, and what works all the same. */
-function warningList() {
-  const element = h("div", { class: "warnings", role: "status" });
-  let shown = "";
-  return {
-    element,
-    show(problems: Snapshot["problems"]): void {
-      const latest = JSON.stringify([problems]);
-      if (latest === shown) return;
-      shown = latest;
-      element.replaceChildren(...problems.map(({ away, since, detail }) =>
-        h(
-          "p",
-          { class: "warning", title: detail },
-          h("strong", {}, t(`away_${away}`, timeOfDay(since))),
-          " ",
-          t(`works_without_${away}`),
-        )
-      ));
     },
   };
 }

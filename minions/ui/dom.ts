@@ -60,16 +60,26 @@ export function headRow(heads: readonly Head[]): HTMLTableSectionElement {
   return h("thead", {}, h("tr", {}, cells));
 }
 
-/** A table that is rendered once; a column without a head contains buttons. */
+/** A table of records: on a phone each row is a card, whose cells say which column they are of. */
+export const records = "records";
+
+/** A cell of a table, of {@linkcode records} also. */
+export function cellOf({ head, class: kind }: Head, child?: Child): HTMLTableCellElement {
+  const name = typeof head === "string" ? head : head instanceof Node ? head.textContent ?? "" : "";
+  return h("td", { class: kind, "data-head": name }, child);
+}
+
+/** A table that is rendered once; a column without a head contains buttons. @param kind `matrix`: rows and columns belong together */
 export function plainTable(
   label: string,
   heads: readonly (string | Head)[],
   rows: readonly (readonly Child[])[],
+  kind: typeof records | "matrix" = records,
 ): HTMLDivElement {
   const columns = heads.map((head) => typeof head === "string" ? { head } : head);
-  const cell = (child: Child, i: number) => h("td", { class: columns[i]?.class }, child);
+  const cell = (child: Child, i: number) => cellOf(columns[i] ?? { head: "" }, child);
   const body = h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map(cell))));
-  return scrolling(label, "", h("table", {}, headRow(columns), body));
+  return scrolling(label, kind, h("table", {}, headRow(columns), body));
 }
 
 /** Sets the options of a selection after its first one, and keeps the chosen one if it still exists. */

@@ -22,9 +22,9 @@ export function rate(number: number): string {
   return (number < 100 ? tenths : whole)[language()].format(number);
 }
 
-/** @param share 0.42: `42 %` */
+/** @param share 0.42: `42 %`, 0.0042: `0.4 %` */
 export function percent(share: number): string {
-  return `${count(100 * share)} %`;
+  return `${(share < 0.1 ? tenths : whole)[language()].format(100 * share)} %`;
 }
 
 /** `12 ms`, `0.4 ms`; "–" for what is not known */
@@ -37,13 +37,19 @@ export function megabytes(bytes: number): string {
   return `${count(bytes / 1_048_576)} MB`;
 }
 
+const units = {
+  en: { d: "d", h: "h", min: "min", s: "s" },
+  zh: { d: "天", h: "小时", min: "分钟", s: "秒" },
+};
+
 /** `3 d 4 h`, `5 min`, `12 s` */
 export function duration(ms: number): string {
+  const { d, h, min, s: seconds } = units[language()];
   const s = Math.max(0, Math.floor(ms / 1000));
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-  return `${Math.floor(s / 86_400)} d ${Math.floor(s % 86_400 / 3600)} h`;
+  if (s < 60) return `${s} ${seconds}`;
+  if (s < 3600) return `${Math.floor(s / 60)} ${min}`;
+  if (s < 86_400) return `${Math.floor(s / 3600)} ${h} ${Math.floor(s % 3600 / 60)} ${min}`;
+  return `${Math.floor(s / 86_400)} ${d} ${Math.floor(s % 86_400 / 3600)} ${h}`;
 }
 
 /** @param at Unix milliseconds, here and below */

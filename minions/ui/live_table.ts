@@ -1,5 +1,5 @@
 /** A table whose rows are kept by key, so that an update neither moves the focus nor rebuilds unchanged rows. */
-import { type Child, h, headRow, scrolling, setText } from "./dom.ts";
+import { cellOf, type Child, h, headRow, records, scrolling, setText } from "./dom.ts";
 
 export type Column<T> =
   & { readonly head: Child; readonly class?: string }
@@ -35,7 +35,7 @@ export class LiveTable<T> {
     const { label, empty, columns } = options;
     this.#note = h("p", { class: "empty", hidden: true }, empty);
     const table = h("table", {}, headRow(columns), this.#body);
-    this.element = scrolling(label, "", table, this.#note);
+    this.element = scrolling(label, records, table, this.#note);
   }
 
   show(items: readonly T[]): void {
@@ -63,7 +63,7 @@ export class LiveTable<T> {
   #rowOf(key: string): Row {
     const known = this.#rows.get(key);
     if (known !== undefined) return known;
-    const cells = this.#options.columns.map((column) => h("td", { class: column.class }));
+    const cells = this.#options.columns.map((column) => cellOf(column));
     const row = { element: h("tr", {}, cells), cells };
     this.#rows.set(key, row);
     return row;

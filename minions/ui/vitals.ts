@@ -10,6 +10,7 @@ type Known = NonNullable<NodeVitals["vitals"]>;
 
 const periodMs = 3000;
 
+/** Hidden while there is no spear. */
 export function vitalsCard(): { readonly element: HTMLElement; stop(): void } {
   const number = (word: Word, hint: Word, text: (vitals: Known) => string): Column<NodeVitals> => ({
     head: h("span", { title: t(hint) }, t(word)),
@@ -33,19 +34,18 @@ export function vitalsCard(): { readonly element: HTMLElement; stop(): void } {
   });
   const element = h(
     "section",
-    { class: "card vitals" },
+    { class: "card vitals", hidden: true },
     h("h2", {}, t("lastMinute")),
     table.element,
   );
   let known: readonly NodeVitals[] = [];
   async function load(): Promise<void> {
     if (document.hidden) return;
-    try {
-      table.show(known = await get<readonly NodeVitals[]>("/vitals"));
-    } catch {
-      // The console does not answer: what it said may be over.
-      table.show(known = known.map(({ node }) => ({ node, vitals: null })));
-    }
+    // When the console does not answer, what it said may be over.
+    known = await get<readonly NodeVitals[]>("/vitals")
+      .catch(() => known.map(({ node }) => ({ node, vitals: null })));
+    element.hidden = known.length === 0;
+    table.show(known);
   }
   load();
   const timer = setInterval(load, periodMs);

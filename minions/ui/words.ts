@@ -67,6 +67,10 @@ const words = {
     "Clients stay connected. If spears use the same Redis, new messages wait for it and are then refused. Searching, kicks and bans do not work.",
     "客户端保持连接。若 spear 使用同一个 Redis，新消息会先等待，超时后被拒绝；查询、踢出和封禁暂不可用。",
   ],
+  withoutRedis: [
+    "stat's Redis is away. Try again when it is back.",
+    "stat 的 Redis 无法连接，请在恢复后重试。",
+  ],
   away_reports: [
     "Redis may have lost data; since {0} the spears report again.",
     "Redis 可能丢失了数据，自 {0} 起 spear 正在重新上报。",
@@ -103,7 +107,10 @@ const words = {
   usersAndGroups: ["Users and groups", "用户与群组"],
   events: ["Events", "事件"],
   noEvents: ["Nothing has happened yet.", "暂无事件。"],
-  noNodes: ["No spear is alive.", "没有存活的 spear。"],
+  noNodes: [
+    "No spear is alive: no client can connect. Start spear, idgen and ticket with the same registry as this console.",
+    "没有存活的 spear，客户端无法连接。请使用与本控制台相同的注册中心启动 spear、idgen 和 ticket。",
+  ],
   noPrograms: ["No other program is alive.", "没有其他存活的程序。"],
   drain: ["Drain", "排空"],
   rebalance: ["Rebalance", "重新均衡"],

@@ -273,6 +273,26 @@ serverTest({
       await tabTo("button", "Kick");
     });
 
+    await step(
+      "on a phone nothing is cut: no table of records is wider than its place",
+      async () => {
+        await page.setViewportSize({ width: 390, height: 844 });
+        for (const [name, first] of [["cluster", "spear1"], ["audit", "joined"]] as const) {
+          await go(name);
+          await page.locator(".records", { hasText: first }).first().waitFor();
+          const cut = await page.evaluate(() =>
+            // deno-lint-ignore no-explicit-any -- the browser's
+            [...(globalThis as any).document.querySelectorAll(".records, .records td")]
+              .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.outerHTML)
+          );
+          assert.deepEqual(cut, [], name);
+          await assertAccessible(page, `${name} on a phone`);
+        }
+        await page.locator("nav a", { hasText: "Audit log" }).first().waitFor();
+        await page.setViewportSize({ width: 1280, height: 720 });
+      },
+    );
+
     await step("with Redis away the last rows stay, and the page says since when", async () => {
       await go("cluster");
       const tile = page.locator(".tile", { hasText: "Nodes" }).locator("dd");
@@ -283,6 +303,11 @@ serverTest({
       assert.equal(await tile.textContent(), "2");
       await row("spear1").waitFor();
       await assertAccessible(page, "cluster without Redis");
+      await go("people");
+      await shows(page, /stat's Redis is away since/);
+      await shows(page, "stat's Redis is away. Try again when it is back.");
+      assert.doesNotMatch(await page.locator("#main").textContent() ?? "", /ECONNREFUSED/);
+      await go("cluster");
       await cluster.redis.start();
       await page.locator(".warning").first().waitFor({ state: "detached" });
     });
