@@ -269,3 +269,21 @@ rocketmqTest({
     });
   },
 });
+
+rocketmqTest({
+  name:
+    "mode rocketmq with two brokers: one is killed and comes back, and what was accepted arrives once and in order",
+  needs: ["zookeeper", "redis"],
+  fn: async (t) => {
+    await using rocketmq = await startRocketmq({ topics: ["gru"], brokers: 2 });
+    await using scene = await setScene({ mode: "rocketmq", rocketmq: rocketmq.address });
+    const [, mortal] = rocketmq.brokers;
+    await endure(t, scene, {
+      "one broker of two killed, started again": async () => {
+        await mortal?.kill();
+        await pause(5000);
+        await mortal?.start();
+      },
+    });
+  },
+});
