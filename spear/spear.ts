@@ -63,6 +63,7 @@ import { startReporter } from "./presence/reporter.ts";
 import { type Change, Roster } from "./presence/roster.ts";
 import type { Session } from "./session/session.ts";
 import { needRedis, needService } from "./needs.ts";
+import { withinRates } from "./session/rates.ts";
 import { openSubmit } from "./session/submit.ts";
 import { MemoryUsedTokens } from "./session/used_tokens.ts";
 import { MessageTracing } from "./tracing.ts";
@@ -193,7 +194,7 @@ export async function startSpear(
     }),
   );
   const historyMs = keptMs(config.history);
-  const submit = counts.counting(openSubmit({
+  const submitAll = openSubmit({
     ids,
     broker,
     kinds,
@@ -207,7 +208,8 @@ export async function startSpear(
       trail.accepted({ id, epoch, seq, target, fromId });
       tracing?.accepted({ target, epoch, seq }, times, id, fromId);
     },
-  }));
+  });
+  const submit = counts.counting(kinds === undefined ? submitAll : withinRates(submitAll, kinds));
   const storeClock = new FollowedClock();
   const bans = new Bans(storeClock);
   const mutes = new Mutes(storeClock);

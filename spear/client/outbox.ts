@@ -104,7 +104,7 @@ export class Outbox {
         continue;
       }
       // What has no place comes without one.
-      if (result.success) return { epoch: "", seq: 0, ...result.data };
+      if (result.success) return { id: "", epoch: "", seq: 0, ...result.data };
       const error = refusal(result, inDoubt);
       if (!error.retryable) throw error;
       await pause(error.retryAfterMs ?? delayMs(attempt), closed);

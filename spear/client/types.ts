@@ -12,7 +12,7 @@ export interface Position {
 
 /** Where the cluster has put a message; `seq` is 0 where it has put it nowhere. */
 export interface Accepted extends Position {
-  /** Of the message, a decimal string. */
+  /** Of the message, a decimal string; of one that was dropped "". */
   readonly id: string;
   /** True: nobody gets it, since its group has too many now, and is one that drops what is too much. */
   readonly dropped?: boolean | undefined;

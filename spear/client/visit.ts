@@ -177,8 +177,8 @@ export class Visit extends Link implements Sender {
       else if (msgType < 2) this.#room(msgType, id)?.aside(message);
       else host.emit("broadcast", message);
     } else if (name === "passed") {
-      const { target: { type, id } } = argument;
-      this.#room(type, id)?.track.message(argument);
+      const { target } = argument;
+      this.#room(target.type, target.id)?.track.message(argument);
     } else if (name === "missed") {
       const { target, epoch, from, to } = argument;
       const room = this.#room(target.type, target.id);

@@ -451,8 +451,8 @@ export class Session implements Member, Worker {
         : () => this.#sendDecided(target, submission, decided, decisions),
     );
     if (this.#closed) return;
-    const { id, dropped } = accepted;
-    reply(success(accepted.seq > 0 ? accepted : { id, ...(dropped && { dropped }) }));
+    const { id, seq, dropped } = accepted;
+    reply(success(seq > 0 ? accepted : dropped ? { dropped } : { id }));
   }
 
   #submit(submission: Submission): Promise<Accepted> {

@@ -3,8 +3,8 @@ import {
   type Accepted,
   type Broker,
   NotAcceptedError,
-  OverRateError,
   type Priority,
+  type Rate,
 } from "../broker/broker.ts";
 import type { GroupKinds } from "../groups_config.ts";
 import type { IdSource } from "../ids.ts";
@@ -21,6 +21,8 @@ export interface Submission {
   readonly idempotencyKey?: string | undefined;
   /** Default: of the system. */
   readonly priority?: Priority | undefined;
+  /** What its target takes; default: everything. */
+  readonly rate?: Rate | undefined;
   /** Told the message's id before anything is published. */
   readonly onId?: ((id: string) => void) | undefined;
 }
@@ -61,19 +63,18 @@ export function openSubmit(
   { ids, broker, kinds, historyMs, now, before, onAccepted }: SubmitOptions,
 ): Submit {
   return async (submission) => {
-    const { fromId, type, targetId, content, idempotencyKey, priority = "system", onId } =
-      submission;
+    const { fromId, type, targetId, content, idempotencyKey, rate, onId } = submission;
     const askedAt = performance.now();
     const id = await nextId(ids);
     const idAt = performance.now();
     const target = targetOf({ type, targetId });
-    const { messagesPerSecond: perSecond, drop, ephemeral } = kinds?.ofTarget(target) ?? {};
+    const ephemeral = kinds?.ofTarget(target)?.ephemeral;
     const waiting = ephemeral ? undefined : before?.(target);
     if (waiting !== undefined) await waiting;
     onId?.(id);
     const createTime = now();
     const keptMs = historyMs(target);
-    const publishing = broker.publish({
+    const accepted = await broker.publish({
       target,
       id,
       body: encodeMessage({
@@ -86,24 +87,12 @@ export function openSubmit(
         expireTime: keptMs === 0 ? 0 : createTime + keptMs,
       }),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-      ...(perSecond === undefined ? {} : { rate: { perSecond, priority } }),
+      ...(rate === undefined ? {} : { rate }),
       ...(ephemeral ? { ephemeral } : {}),
     });
-    const accepted = await (drop ? orDropped(publishing, id) : publishing);
-    if (accepted.id === id && !accepted.dropped) {
-      onAccepted(accepted, target, fromId, { askedAt, idAt });
-    }
+    if (accepted.id === id) onAccepted(accepted, target, fromId, { askedAt, idAt });
     return accepted;
   };
-}
-
-async function orDropped(publishing: Promise<Accepted>, id: string): Promise<Accepted> {
-  try {
-    return await publishing;
-  } catch (error) {
-    if (error instanceof OverRateError) return { id, epoch: "", seq: 0, dropped: true };
-    throw error;
-  }
 }
 
 /** Without an id nothing has been sent, whatever the reason was. */
