@@ -251,9 +251,9 @@ serverTest({
     const browser = await launchBrowser();
     stack.defer(() => browser.close());
     const page = await openPage(browser, minions.address);
-    const row = page.locator("tr", { hasText: "spear50" });
+    const row = page.locator(".spears tr", { hasText: "spear50" });
     await row.getByText("live").waitFor();
-    assert.equal(await page.locator("tr", { hasText: /^spear/ }).count(), 50);
+    assert.equal(await page.locator(".spears tr", { hasText: /^spear/ }).count(), 50);
     const drain = row.getByRole("button", { name: "Drain" });
     await drain.focus();
     const handle = await row.elementHandle();
