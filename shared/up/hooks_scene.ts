@@ -18,6 +18,8 @@ export class Receiver implements AsyncDisposable {
   readonly counts = { events: 0, doubled: 0, invented: 0, inverted: 0, requests: 0, refused: 0 };
   readonly gaps: Json[] = [];
   readonly kicked: string[] = [];
+  /** Of all events, as they came. */
+  readonly kinds: string[] = [];
   /** Ids of accepted messages. */
   readonly messages = new Set<string>();
   /** What becomes of a request: its answer, and whether what it brought is taken. */
@@ -46,6 +48,7 @@ export class Receiver implements AsyncDisposable {
     if (this.#seen.has(id)) return void this.counts.doubled++;
     this.#seen.add(id);
     this.counts.events++;
+    this.kinds.push(type);
     const last = this.#last.get(subject) ?? "0-0";
     if (compare(id, last) < 0) this.counts.inverted++;
     this.#last.set(subject, id);
