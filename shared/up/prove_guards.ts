@@ -457,6 +457,33 @@ const people: Guard[] = [
   },
 ];
 
+const hooks: Guard[] = [
+  {
+    name: "hooks: who goes leaves a mark",
+    file: "stat/store_memory.ts",
+    from: "        this.telling.mark(false, groupId, left);\n",
+    to: "",
+  },
+  {
+    name: "hooks: who is not in a full report any more leaves a mark",
+    file: "stat/store_memory.ts",
+    from: "    if (known !== undefined && known !== state) this.telling.markAll(false, known);\n",
+    to: "",
+  },
+  {
+    name: "hooks: who is there when the mark is due has not gone",
+    file: "stat/hooks/telling_memory.ts",
+    from: "for (const mark of marks) if (!this.#isThere(mark)) this.#went(this.#book, mark);",
+    to: "for (const mark of marks) this.#went(this.#book, mark);",
+  },
+  {
+    name: "hooks: after a loss everybody is told again",
+    file: "stat/hooks/telling_memory.ts",
+    from: "    for (const present of this.#present()) this.markAll(true, present);\n",
+    to: "",
+  },
+];
+
 export const guards: readonly Guard[] = [
   ...hub,
   ...joining,
@@ -466,4 +493,5 @@ export const guards: readonly Guard[] = [
   ...store,
   ...sockets,
   ...people,
+  ...hooks,
 ];

@@ -15,6 +15,7 @@ import { settleUntilDisposed, statHandlers } from "../../stat/stat.ts";
 import { type Instance, RegistryUnavailableError } from "../registry/registry.ts";
 import type { Books, Truth } from "./sim_books.ts";
 import { SimCalls, Way } from "./sim_network.ts";
+import { SimHooks } from "./sim_hooks.ts";
 import { SimRedis } from "./sim_redis.ts";
 import { SimRegistry } from "./sim_registry.ts";
 import { SimGateway } from "./sim_gateway.ts";
@@ -188,6 +189,7 @@ export class SimCluster implements Truth {
   readonly statToRegistry: Way;
   operations: Operations | undefined;
   readonly statStore: SimStatStore;
+  readonly hooks: SimHooks;
   /** Since when a node is being stopped, virtual milliseconds. */
   readonly stopping = new WeakMap<SimGateway, number>();
   /** Since when a node has been told to take nobody any more. */
@@ -214,6 +216,7 @@ export class SimCluster implements Truth {
     this.statToRegistry = new Way(`${seed} stat registry`, settings.insideMs);
     this.nodes = Array.from({ length: settings.nodes }, (_, i) => new SimNode(this, i + 1));
     this.statStore = new SimStatStore(() => time.now);
+    this.hooks = new SimHooks(this.statStore.store, (error) => this.books.fail(error));
     this.calls = new SimCalls(time, seed, (a, b) => this.#between(a, b));
   }
 
@@ -250,6 +253,7 @@ export class SimCluster implements Truth {
       spears,
       instances: () => instances,
     });
+    void this.hooks.run();
     settleUntilDisposed(this.statStore.store, () => operations.live, logger("stat"));
     this.calls.serve(this.statActor, "stat1", [
       serveContract(statContract, statHandlers(operations)),

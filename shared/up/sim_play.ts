@@ -1,6 +1,7 @@
 /** Plays one history of a simulated cluster, and lets it come to rest at the end. */
 import { RpcError } from "../rpc/contract.ts";
 import { Books } from "./sim_books.ts";
+import { hooksGraceMs } from "./sim_hooks.ts";
 import { bansReadMs, bansReturnMs, Checks, lookMs, presenceMs } from "./sim_checks.ts";
 import { SimClient } from "./sim_client.ts";
 import { SimCluster, type SimNode } from "./sim_cluster.ts";
@@ -357,7 +358,25 @@ class Play implements Stage {
     // What the API had given up may have been counted at the last moment.
     await time.until(() => this.#checks.isLevel || this.#failed, this.settings.publishMs);
     this.#checks.atRest();
+    await this.#hooksAgree();
     await this.#end();
+  }
+
+  /** What hooks told of people is what stat says of them. */
+  async #hooksAgree(): Promise<void> {
+    const { hooks, operations, time, books } = this.cluster;
+    const users = new Set(this.#clients.map(({ userId }) => String(userId)));
+    let wrong: string | undefined;
+    for (
+      let looks = 0;
+      operations !== undefined && looks * lookMs < hooksGraceMs + presenceMs;
+      looks++
+    ) {
+      wrong = await hooks.wrong(operations, users);
+      if (wrong === undefined || this.#failed) return;
+      await time.advance(lookMs);
+    }
+    if (wrong !== undefined) books.fail(wrong);
   }
 
   /** Every stop ends. */
