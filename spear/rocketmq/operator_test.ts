@@ -36,7 +36,7 @@ rocketmqTest({
   sanitizeOps: false,
   sanitizeResources: false,
   fn: async () => {
-    await using server = await startRocketmq();
+    await using server = await startRocketmq({ broker: { autoCreateSubscriptionGroup: false } });
     const { link, said } = linkTo({ proxies: [server.address] });
     await using _ = link;
     const rows: string[] = [];
@@ -58,12 +58,28 @@ rocketmqTest({
       });
     const topic = (type: string) =>
       tool("updateTopic", "-c", "DefaultCluster", "-t", "gru", "-a", `+message.type=${type}`);
+    const makeGroup = (name: string) => tool("updateSubGroup", "-c", "DefaultCluster", "-g", name);
     const permit = (permission: string) =>
       tool("updateTopicPerm", "-c", "DefaultCluster", "-t", "gru", "-p", permission);
 
     await mistake(/topic gru does not exist: mqadmin updateTopic/, () => topic("NORMAL"));
     await mistake(/topic gru is not of type FIFO: mqadmin/, () => topic("FIFO"));
+    await mistake(
+      /consumer group gru-test-lane-0 does not exist: mqadmin updateSubGroup .* -g gru-test-lane-0/,
+      () => makeGroup("gru-test-lane-0"),
+    );
     rows.push(await seconds("healed", () => link.usable));
+    {
+      const [topic, group] = ["company%gru", "company%gru-test-lane-0"];
+      await server.createTopic(topic);
+      await makeGroup(group);
+      const inNamespace = linkTo({ proxies: [server.address], topic, group });
+      await using other = inNamespace.link;
+      await seconds("in a namespace", () => other.usable);
+      await other.send("m1", "for the company");
+      await waitFor(() => inNamespace.received.includes("for the company"));
+      rows.push(`in a namespace: ${inNamespace.said.join("; ")}`);
+    }
     await permit("4");
     await mistake(/topic gru may not be written/, () => permit("6"));
     rows.push(await seconds("healed", () => link.usable));
