@@ -23,6 +23,9 @@ export function causeOf(error: unknown, { proxy, topic, group }: Place): string 
     return `${text}: set authorizationEnabled=false on the brokers and leave it to the proxies; RocketMQ 5.3.2 and 5.3.3 ` +
       "give a proxy in cluster mode no messages with it (apache/rocketmq issue 9862)";
   }
+  if (text.startsWith("not acknowledged")) {
+    return `what has arrived cannot be acknowledged, and comes again and again (${text})`;
+  }
   if (/\bgroup\b.*(not exist|not found)/i.test(text) || code === Code.CONSUMER_GROUP_NOT_FOUND) {
     return `consumer group ${group} does not exist: mqadmin updateSubGroup -n <name server> -c <cluster> -g ${group}`;
   }

@@ -20,6 +20,7 @@ for (
       /^topic gru does not exist: mqadmin updateTopic .* -t gru -a \+message\.type=FIFO$/,
     ],
     [hastyAnswers, undefined, /^requests for messages .*authorizationEnabled=false on the brokers/],
+    ["not acknowledged: ack failed", undefined, /^what has arrived cannot be acknowledged.*\(not/],
     ["topic gru is not of type FIFO", undefined, /^topic gru is not of type FIFO: mqadmin/],
     [
       "subscription group not exist",

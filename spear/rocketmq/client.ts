@@ -238,18 +238,27 @@ export class Receiver extends SimpleConsumer {
     return this.receiveMessage(request, broker, pollMs);
   }
 
-  /** Acknowledges all at once; the library's own sends one request for each. */
-  async acknowledge(messages: readonly MessageView[]): Promise<void> {
+  /**
+   * Acknowledges all at once; the library's own sends one request for each.
+   * @param topic with its namespace, which the messages themselves do not name
+   */
+  async acknowledge(topic: string, messages: readonly MessageView[]): Promise<void> {
     const [first] = messages;
     if (first === undefined) return;
     const resource = (name: string) => new definitions.Resource().setName(name);
     const request = new services.AckMessageRequest()
       .setGroup(resource(this.consumerGroup))
-      .setTopic(resource(first.topic));
+      .setTopic(resource(topic));
     for (const { messageId, receiptHandle } of messages) {
       request.addEntries().setMessageId(messageId).setReceiptHandle(receiptHandle);
     }
-    await this.ackMessageViaRpc(first.endpoints, request, requestMs);
+    const response = await this.ackMessageViaRpc(first.endpoints, request, requestMs);
+    const { status, entriesList } = response.toObject();
+    const { OK, MULTIPLE_RESULTS, INVALID_RECEIPT_HANDLE } = definitions.Code;
+    // Too late, or of a broker that has begun anew: such a message comes again.
+    const harmless: readonly unknown[] = [OK, MULTIPLE_RESULTS, INVALID_RECEIPT_HANDLE];
+    if (harmless.includes(status?.code)) return;
+    throw new Error(`not acknowledged: ${entriesList[0]?.status?.message ?? status?.message}`);
   }
 }
 

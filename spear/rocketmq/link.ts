@@ -237,7 +237,8 @@ export class RocketmqLink implements AsyncDisposable {
   #take(receiver: Receiver, messages: readonly MessageView[]): void {
     if (messages.length === 0) return;
     // A message that is not acknowledged is delivered again, and recognised then.
-    receiver.acknowledge(messages).catch(() => {});
+    receiver.acknowledge(this.#options.topic, messages)
+      .catch((error) => this.#note("acknowledging", error));
     for (const { body, tag } of messages) {
       if (tag !== this.#options.tag) continue;
       const text = body.toString();
@@ -287,7 +288,8 @@ export class RocketmqLink implements AsyncDisposable {
     const cause = causeOf(error, { proxy: this.#address, topic, group });
     // What follows in brackets differs from one time to the next.
     const [kind = ""] = cause.split(" (");
-    if (cause === "RocketMQ cannot be reached" || this.#told.has(kind)) return;
+    // The clients are being replaced, and why has been said.
+    if (/^(RocketMQ cannot be reached|closed)$/.test(cause) || this.#told.has(kind)) return;
     if (this.#told.size >= 10) return;
     this.#told.set(kind, cause);
     log.warn("RocketMQ: {cause}; {action} failed, messages take the way through Redis meanwhile", {

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import type { Logger } from "@gru/shared/log";
 import { freePort, waitFor } from "@gru/shared/testing/harness";
 import { makeCertificates } from "@gru/shared/testing/certificates";
@@ -70,7 +71,7 @@ rocketmqTest({
     );
     rows.push(await seconds("healed", () => link.usable));
     {
-      const [topic, group] = ["company%gru", "company%gru-test-lane-0"];
+      const [topic, group] = ["company%chat", "company%chat-test-lane-0"];
       await server.createTopic(topic);
       await makeGroup(group);
       const inNamespace = linkTo({ proxies: [server.address], topic, group });
@@ -78,6 +79,12 @@ rocketmqTest({
       await seconds("in a namespace", () => other.usable);
       await other.send("m1", "for the company");
       await waitFor(() => inNamespace.received.includes("for the company"));
+      // By then the first ones have been acknowledged.
+      for (let probe = 0; probe < 2; probe++) {
+        const { roundTripMs } = other;
+        await waitFor(() => other.roundTripMs !== roundTripMs);
+      }
+      assert.deepEqual(inNamespace.said.filter((line) => /acknowledg/.test(line)), []);
       rows.push(`in a namespace: ${inNamespace.said.join("; ")}`);
     }
     await permit("4");
