@@ -42,9 +42,11 @@ export async function watchCluster(
 
   const connections = new Map<string, number>();
 
-  function addEvent(kind: ClusterEvent["kind"], { service, name }: Instance): void {
+  function addEvent(kind: ClusterEvent["kind"], { service, name, meta }: Instance): void {
     const isGone = kind === "left" || kind === "died";
-    const had = service === "spear" && isGone ? connections.get(name) : undefined;
+    // Nobody has looked: what it announced itself.
+    const announced = typeof meta.load === "number" ? meta.load : undefined;
+    const had = service === "spear" && isGone ? connections.get(name) ?? announced : undefined;
     const at = now();
     events.unshift({ at, kind, service, name, ...(had === undefined ? {} : { connections: had }) });
     events.length = Math.min(events.length, eventsKept);

@@ -35,3 +35,21 @@ Deno.test("watchCluster reports instances that joined, began to drain, left in o
   );
   assert.deepEqual(cluster.view.instances.map(({ name }) => name), ["spear1"]);
 });
+
+Deno.test("watchCluster says how many connections a spear had that died, also when nobody has looked", async () => {
+  await using registry = new MemoryRegistry();
+  using cluster = await watchCluster(registry, ["spear"]);
+  const life = { service: "spear", addresses: {}, startedAt: 1, meta: { load: 17 } };
+  const registrations = [];
+  for (const name of ["spear1", "spear2"]) {
+    registrations.push(await registry.register({ ...life, name }));
+  }
+  cluster.connections.set("spear2", 18);
+  for (const one of registrations) await one[Symbol.asyncDispose]();
+  await waitFor(() => cluster.events.length === 4);
+  const died = cluster.events.filter(({ kind }) => kind === "died");
+  assert.deepEqual(died.map(({ name, connections }) => `${name} ${connections}`).sort(), [
+    "spear1 17",
+    "spear2 18",
+  ]);
+});
