@@ -110,3 +110,30 @@ rocketmqTest({
     );
   },
 });
+
+rocketmqTest({
+  name: "an ephemeral message comes once to nodes in mode redis and in mode rocketmq",
+  needs: ["redis"],
+  fn: async () => {
+    await using stack = new AsyncDisposableStack();
+    const redis = stack.use(await startRedis());
+    const rocketmq = stack.use(await startRocketmq({ topics: [topic] }));
+    const place = { redisPort: redis.port, rocketmqPort: rocketmq.port };
+    const target = newTarget();
+    const nodes = [
+      stack.use(await TestNode.open(stack.use(redisBrokers(redis.url)).open)),
+      stack.use(await TestNode.open(stack.use(brokersOver(place)).open)),
+    ];
+    const members = await Promise.all(nodes.map((node) => node.member(target)));
+    for (const [i, node] of nodes.entries()) {
+      await node.publish(target, `passing${i}`, undefined, { ephemeral: true });
+      await node.publish(target, `counted${i}`);
+    }
+    for (const member of members) {
+      await gets(member, 4);
+      assert.deepEqual([...member.ids].sort(), ["counted0", "counted1", "passing0", "passing1"]);
+      assert.deepEqual(member.seqs.filter((seq) => seq > 0), [1, 2]);
+      assert.deepEqual(member.lost, []);
+    }
+  },
+});
