@@ -7,6 +7,7 @@ import { MemoryBus } from "./broker/memory.ts";
 import type { SpearConfig } from "./config.ts";
 import { spearService } from "./contract.ts";
 import { RedisBroker } from "./redis/broker.ts";
+import { warnOfOldSpears } from "./mode_of_others.ts";
 import { ClusterIdentity } from "./redis/identity.ts";
 
 export interface OpenBrokerOptions {
@@ -71,13 +72,15 @@ export function proxiesOf(rocketmq: string): string[] {
 
 /** Waits a while for the identity, which may be found later. */
 async function identify(
-  { redis, redisPassword }: SpearConfig,
+  { redis, redisPassword, mode }: SpearConfig,
   { node, session, onForeign }: OpenBrokerOptions,
   stack: AsyncDisposableStack,
 ): Promise<Pick<ClusterIdentity, "found">> {
   let known: ReadonlySet<string> = new Set();
+  const look = warnOfOldSpears(mode, node.log);
   stack.use(
     await node.registry.watch(spearService, ({ instances }) => {
+      look(instances);
       known = new Set(instances.map(({ meta }) => String(meta["session"])));
     }),
   );
