@@ -51,17 +51,6 @@ export function get<T>(path: string): Promise<T> {
   return call("GET", path);
 }
 
-/**
- * Names as segments of a path of stat's HTTP API.
- * @throws {Error} for a name that a browser would resolve (. and ..), however it is escaped: the path would be a
- * different one.
- */
-export function apiPath(...names: readonly string[]): string {
-  const lost = names.find((name) => name === "" || name === "." || name === "..");
-  if (lost !== undefined) throw new Error(`"${lost}" is not an id`);
-  return ["/api", ...names.map(encodeURIComponent)].join("/");
-}
-
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,6 @@
 /** Who commanded what, and what happened to programs: the audit log of stat's HTTP API, the newest first. */
-import { type Answer, apiPath, get, messageOf } from "./api.ts";
+import { type Answer, get, messageOf } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { h, plainTable } from "./dom.ts";
 import { dateAndTime } from "./format.ts";
 import type { Page, PageOptions } from "./page.ts";

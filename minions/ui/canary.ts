@@ -1,5 +1,6 @@
 /** Who hears whom: the matrix of the canary, with latencies and losses. */
-import { type Answer, apiPath, get } from "./api.ts";
+import { type Answer, get } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { type Child, h, plainTable } from "./dom.ts";
 import { count } from "./format.ts";
 import { t } from "./words.ts";

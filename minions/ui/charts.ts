@@ -1,6 +1,7 @@
 /** The last hour as charts, of the cluster or of one node. */
 import type UPlot from "uplot/dist/uPlot.d.ts";
-import { type Answer, apiPath, get } from "./api.ts";
+import { type Answer, get } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { recoloured } from "./choices.ts";
 import { h } from "./dom.ts";
 import { count, hourAndMinute } from "./format.ts";

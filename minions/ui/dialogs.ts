@@ -1,5 +1,6 @@
 /** Actions that need a confirmation: each dialog asks, acts, and then shows the result or the error. */
-import { type Answer, apiPath, call, messageOf } from "./api.ts";
+import { type Answer, call, messageOf } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { type Child, field, h, setText } from "./dom.ts";
 import { count } from "./format.ts";
 import { t } from "./words.ts";

@@ -1,5 +1,6 @@
 /** How far the business systems are that are told of events, and sending again. */
-import { type Answer, apiPath, get, messageOf } from "./api.ts";
+import { type Answer, get, messageOf } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { askReplay } from "./dialogs.ts";
 import { badge, h } from "./dom.ts";
 import { count, dateAndTime, duration } from "./format.ts";

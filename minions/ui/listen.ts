@@ -1,7 +1,7 @@
 /** Messages of groups and users, live. The server samples a flood; the page renders at most once a frame. */
 import type { z } from "zod";
 import type { SpearContract } from "@gru/spear/contract";
-import { apiPath } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { askTrail } from "./trail.ts";
 import { field, h, headRow, scrolling, setText } from "./dom.ts";
 import { count, timeOfDay } from "./format.ts";

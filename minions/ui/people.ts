@@ -1,5 +1,6 @@
 /** Groups and users: find them, see where they are, and act. */
-import { type Answer, apiPath, get, messageOf } from "./api.ts";
+import { type Answer, get, messageOf } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { idBrowser } from "./browser.ts";
 import { askBroadcast, askKick, askLift, askPublish, failures, type Kind } from "./dialogs.ts";
 import { badge, type Child, field, h, plainTable } from "./dom.ts";

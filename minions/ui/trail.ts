@@ -1,5 +1,6 @@
 /** The way of one message through the nodes, in a dialog. */
-import { type Answer, apiPath, get, messageOf } from "./api.ts";
+import { type Answer, get, messageOf } from "./api.ts";
+import { apiPath } from "./api_path.ts";
 import { failures, type Kind } from "./dialogs.ts";
 import { type Child, h, plainTable } from "./dom.ts";
 import { count, dateAndTime, timeWithMs } from "./format.ts";

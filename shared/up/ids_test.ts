@@ -5,7 +5,7 @@ import { RpcError } from "@gru/shared/rpc/contract";
 import { spearContract } from "@gru/spear/contract";
 import { isGroupId, isUserId } from "@gru/spear/identifiers";
 import { statContract } from "@gru/stat/contract";
-import { apiPath } from "../../minions/ui/api.ts";
+import { apiPath } from "../../minions/ui/api_path.ts";
 import { dialects, TestClient } from "../../spear/test_client.ts";
 import { upOnFreePorts } from "./up_testing.ts";
 
