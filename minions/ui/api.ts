@@ -24,7 +24,7 @@ export const signedOut = "signed-out";
 
 /** @throws {Error} with the server's own message when the answer is not 2xx; that Redis is away is said in plain words. */
 export async function call<T>(
-  method: "GET" | "POST" | "DELETE",
+  method: "GET" | "POST" | "PUT" | "DELETE",
   path: string,
   body?: unknown,
   headers: Readonly<Record<string, string>> = {},

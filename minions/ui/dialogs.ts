@@ -145,6 +145,97 @@ export function askLift(kind: Kind, id: string, done: () => void): void {
   });
 }
 
+/** A user anywhere, everybody in a group, or a user in a group. */
+export interface Muted {
+  readonly userId?: string | undefined;
+  readonly groupId?: string | undefined;
+}
+
+export function mutedName({ userId, groupId }: Muted): string {
+  if (userId === undefined) return `${t("group")} ${groupId}`;
+  return groupId === undefined ? `${t("user")} ${userId}` : t("userInGroup", userId, groupId);
+}
+
+function mutePath({ userId, groupId }: Muted): string {
+  return apiPath(
+    ...(userId === undefined ? [] : ["users", userId]),
+    ...(groupId === undefined ? [] : ["groups", groupId]),
+    "mute",
+  );
+}
+
+/** Of a group it may be everybody, or one user. */
+export function askMute(kind: Kind, id: string, done: () => void): void {
+  const reason = h("input", { maxlength: 256, autocomplete: "off" });
+  const minutes = h("input", {
+    ...{ type: "number", min: 1, max: 5_000_000, step: 1, value: 60, required: true },
+  });
+  const only = h("input", { maxlength: 19, autocomplete: "off" });
+  ask({
+    title: t("askMute", `${t(kind)} ${id}`),
+    verb: t("mute"),
+    note: t("muteNote"),
+    fields: [
+      kind === "group" ? field(t("onlyUser"), only) : undefined,
+      field(t("reason"), reason),
+      field(t("minutes"), minutes),
+    ],
+    run: () => {
+      const userId = kind === "user" ? id : only.value.trim() || undefined;
+      const path = mutePath({ userId, groupId: kind === "group" ? id : undefined });
+      const muteMs = Number(minutes.value) * 60_000;
+      return call<Answer<"muted">>("PUT", path, { reason: reason.value, muteMs });
+    },
+    summary: touched,
+    done,
+  });
+}
+
+export function askUnmute(muted: Muted, done: () => void): void {
+  ask({
+    title: t("askUnmute", mutedName(muted)),
+    verb: t("lift"),
+    run: () => call("DELETE", mutePath(muted)),
+    summary: () => t("unmuted"),
+    done,
+  });
+}
+
+/** Puts a user into a group, or takes it out. */
+export function askMembership(userId: string, done: () => void): void {
+  const group = h("input", { required: true, maxlength: 128, autocomplete: "off" });
+  const act = h(
+    "select",
+    {},
+    h("option", { value: "PUT" }, t("putInto")),
+    h("option", { value: "DELETE" }, t("takeOut")),
+  );
+  ask({
+    title: t("askMembership", userId),
+    verb: t("change"),
+    note: t("membershipNote"),
+    fields: [field(t("what"), act), field(t("group"), group)],
+    run: () => {
+      const path = apiPath("users", userId, "groups", group.value.trim());
+      return call<Answer<"touched">>(act.value === "PUT" ? "PUT" : "DELETE", path);
+    },
+    summary: touched,
+    done,
+  });
+}
+
+export function askClear(kind: Kind, id: string, done: () => void): void {
+  ask({
+    title: t("askClear", `${t(kind)} ${id}`),
+    verb: t("clearHistory"),
+    note: t("clearNote"),
+    isDangerous: true,
+    run: () => call<Answer<"cleared">>("DELETE", apiPath(`${kind}s`, id, "history")),
+    summary: () => t("cleared"),
+    done,
+  });
+}
+
 export function askReplay(endpoint: string): void {
   const minutes = h("input", { type: "number", min: 1, max: 1440, step: 1, value: 10 });
   ask({

@@ -2,10 +2,20 @@
 import { type Answer, get, messageOf } from "./api.ts";
 import { apiPath } from "./api_path.ts";
 import { idBrowser } from "./browser.ts";
-import { askBroadcast, askKick, askLift, askPublish, failures, type Kind } from "./dialogs.ts";
+import {
+  askBroadcast,
+  askClear,
+  askKick,
+  askMembership,
+  askMute,
+  askPublish,
+  failures,
+  type Kind,
+} from "./dialogs.ts";
 import { badge, type Child, field, h, plainTable } from "./dom.ts";
 import { count, dateAndTime } from "./format.ts";
 import { type Page, type PageOptions, remember } from "./page.ts";
+import { restrictionsOf, restrictionsTable } from "./restrictions.ts";
 import { askTrail } from "./trail.ts";
 import { t } from "./words.ts";
 
@@ -20,7 +30,7 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
   );
   const id = h("input", { required: true, name: "id", autocomplete: "off", spellcheck: "false" });
   const found = h("section", { class: "card found", "aria-label": t("found") });
-  const bans = h("div");
+  const restrictions = h("div");
   let turn = 0;
 
   function act(label: string, className: string, onclick: () => void): Child {
@@ -40,14 +50,16 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
     shown[0]?.scrollIntoView({ block: "nearest" });
   }
 
+  function changed(what: Kind, name: string): void {
+    find(what, name);
+    showRestrictions();
+  }
+
   function heading(what: Kind, name: string, state: HTMLElement, kick: string): HTMLElement {
     const path = apiPath(`${what}s`, name, "kick");
     const title = t(what === "user" ? "askKickUser" : "askKickGroup", name);
     const verb = t(what === "user" ? "kickUser" : "kickGroup", name);
-    const done = () => {
-      find(what, name);
-      showBans();
-    };
+    const done = () => changed(what, name);
     return h(
       "div",
       { class: "row spread" },
@@ -56,15 +68,20 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
         "div",
         { class: "row" },
         act(t("publish"), "small", () => askPublish(what, name)),
+        what === "user"
+          ? act(t("memberships"), "small", () => askMembership(name, done))
+          : undefined,
+        act(t("clearHistory"), "small", () => askClear(what, name, done)),
+        act(t("mute"), "small", () => askMute(what, name, done)),
         act(kick, "small danger", () => askKick({ title, verb, path, canBan: true, done })),
       ),
     );
   }
 
   async function userView(userId: string): Promise<HTMLElement[]> {
-    const [user, ban] = await Promise.all([
+    const [user, held] = await Promise.all([
       get<Answer<"userPlace">>(apiPath("users", userId)),
-      banOf("user", userId),
+      restrictionsOf("user", userId, { act, lifted: () => changed("user", userId) }),
     ]);
     const state = user.online ? badge(t("online"), "Live") : badge(t("offline"));
     const known = user.nodes.flatMap(({ connections }) => connections);
@@ -98,7 +115,7 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
     ];
     return [
       heading("user", userId, state, t("kick")),
-      ...ban,
+      ...held,
       ...(user.online ? [] : [h("p", { class: "empty" }, t("unknownUser"))]),
       ...facts([
         [t("name"), [...new Set(known.flatMap(({ name }) => name || []))].join(", ")],
@@ -116,31 +133,10 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
     return h("button", { type: "button", class: "link", onclick }, name);
   }
 
-  /** The ban that is in force, with the reason and its end. */
-  async function banOf(what: Kind, name: string): Promise<HTMLElement[]> {
-    // Somebody who may see a user may see the bans; when stat is away the user cannot be read either.
-    const { bans } = await get<Answer<"banList">>(apiPath("bans"));
-    const ban = bans.find((one) => one.kind === what && one.id === name);
-    if (ban === undefined) return [];
-    const why = ban.reason === "" ? "" : `: ${ban.reason}`;
-    const lifted = () => {
-      find(what, name);
-      showBans();
-    };
-    return [
-      h(
-        "p",
-        { class: "warning row spread" },
-        h("span", {}, t("bannedUntil", dateAndTime(ban.until)), why),
-        act(t("lift"), "small", () => askLift(what, name, lifted)),
-      ),
-    ];
-  }
-
   async function groupView(groupId: string): Promise<HTMLElement[]> {
-    const [presence, ban] = await Promise.all([
+    const [presence, held] = await Promise.all([
       get<Answer<"presence">>(apiPath("groups", groupId, "presence")),
-      banOf("group", groupId),
+      restrictionsOf("group", groupId, { act, lifted: () => changed("group", groupId) }),
     ]);
     const state = badge(
       `${count(presence.users)} ${t("usersOnline")}`,
@@ -169,32 +165,17 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
     );
     return [
       heading("group", groupId, state, t("kickAll")),
-      ...ban,
+      ...held,
       missing(presence),
       ...(rows.length === 0 ? [h("p", { class: "empty" }, t("unknownGroup"))] : [parts]),
       ...await history("group", groupId),
     ];
   }
 
-  async function showBans(): Promise<void> {
-    bans.replaceChildren(...await bansView().catch(problemOf));
-  }
-  async function bansView(): Promise<HTMLElement[]> {
-    const { bans } = await get<Answer<"banList">>(apiPath("bans"));
-    if (bans.length === 0) return [h("p", { class: "empty" }, t("noBans"))];
-    const rows = bans.map(({ kind, id, reason, until }) => [
-      `${t(kind)} ${id}`,
-      reason,
-      dateAndTime(until),
-      act(t("lift"), "small", () => askLift(kind, id, showBans)),
-    ]);
-    const heads = [
-      t("what"),
-      t("reason"),
-      t("until"),
-      { head: h("span", { class: "hidden" }, t("lift")), class: "act" },
-    ];
-    return [plainTable(t("bans"), heads, rows)];
+  async function showRestrictions(): Promise<void> {
+    restrictions.replaceChildren(
+      ...await restrictionsTable(act, showRestrictions).catch(problemOf),
+    );
   }
 
   function onsubmit(event: Event): void {
@@ -236,9 +217,9 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
         )
       ),
     ),
-    h("section", { class: "card" }, h("h2", {}, t("bans")), bans),
+    h("section", { class: "card" }, h("h2", {}, t("restrictions")), restrictions),
   );
-  showBans();
+  showRestrictions();
   const [what, name] = path;
   if ((what === "user" || what === "group") && name !== undefined) find(what, name);
   return {};

@@ -143,6 +143,33 @@ serverTest({
       do message = await client.next("msg"); while (message.content !== "from the console");
       await assertAccessible(page, "people");
 
+      await found.getByRole("button", { name: "Mute" }).click();
+      await dialog.getByLabel("Reason").fill("too loud");
+      await assertAccessible(page, "dialog");
+      await dialog.getByRole("button", { name: "Mute" }).click();
+      await dialog.getByText(/[1-9]\d* connections affected/).waitFor();
+      await page.keyboard.press("Escape");
+      await found.getByText(/^Muted: User \d+, until .*: too loud$/).waitFor();
+      const refused = await client.request("msg", { type: 0, target: { id: bob }, content: "x" });
+      assert.match(refused.msg, /^msg: user \d+ is muted until .*: too loud$/);
+      await found.getByRole("button", { name: "Lift" }).click();
+      await dialog.getByRole("button", { name: "Lift" }).click();
+      await dialog.getByText("The mute is lifted.").waitFor();
+      await page.keyboard.press("Escape");
+      await found.getByText(/^Muted/).waitFor({ state: "detached" });
+
+      await found.getByRole("button", { name: "Groups" }).click();
+      await dialog.getByLabel("Group", { exact: true }).fill("console");
+      await dialog.getByRole("button", { name: "Change" }).click();
+      await dialog.getByText(/[1-9]\d* connections affected/).waitFor();
+      assert.equal((await client.next("subscribed")).groupId, "console");
+      await page.keyboard.press("Escape");
+      await found.getByRole("button", { name: "Clear history" }).click();
+      await dialog.getByRole("button", { name: "Clear history" }).click();
+      await dialog.getByText("They are gone.").waitFor();
+      await page.keyboard.press("Escape");
+      await found.getByText("from the console").waitFor({ state: "detached" });
+
       await found.getByRole("button", { name: "Kick" }).first().click();
       await dialog.getByLabel("Reason").fill("enough");
       await dialog.getByRole("button", { name: `Kick user ${bob}` }).click();
