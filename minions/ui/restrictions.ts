@@ -1,8 +1,9 @@
 /** Bans and mutes: those of one user or group, and the table of all. */
-import { type Answer, apiPath, get } from "./api.ts";
+import { type Answer, get } from "./api.ts";
 import { askLift, askUnmute, type Kind, mutedName } from "./dialogs.ts";
 import { type Child, h, plainTable } from "./dom.ts";
 import { dateAndTime } from "./format.ts";
+import { apiPath } from "./api_path.ts";
 import { t } from "./words.ts";
 
 /** A button, where the user may act. */
