@@ -24,6 +24,21 @@ export const statMetrics = {
     type: "gauge",
     help: "Age of the oldest event that an endpoint does not have yet, on the stat that sends",
   },
+  gru_stat_hooks_endpoint_lag_seconds: {
+    type: "gauge",
+    help: "The same for each endpoint",
+    labels: ["endpoint"],
+  },
+  gru_stat_hooks_endpoint_failing: {
+    type: "gauge",
+    help: "1 while an endpoint fails, rests after failures, or wants no more events",
+    labels: ["endpoint"],
+  },
+  gru_stat_hooks_given_up_total: {
+    type: "counter",
+    help: "Events that were too old or too many to be kept for an endpoint that did not take them",
+    labels: ["endpoint"],
+  },
   gru_stat_hooks_events_total: {
     type: "counter",
     help: "Events sent to endpoints; result: delivered, or failed (they are sent again)",

@@ -135,12 +135,19 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
     gru_stat_reports_total: reports,
     gru_stat_commands_total: commands,
     gru_stat_hooks_events_total: hookEvents,
+    gru_stat_hooks_given_up_total: givenUp,
   } = openMetrics(metrics, statMetrics, {
     gru_stat_users: () => operations.distinct.last?.users,
     gru_stat_groups: () => operations.distinct.last?.groups,
     gru_stat_store_connected: () => store.ready ? 1 : 0,
     gru_stat_hooks_sender: () => sender?.isHolder ? 1 : 0,
     gru_stat_hooks_lag_seconds: () => sender?.isHolder ? sender.lagMs / 1000 : undefined,
+    gru_stat_hooks_endpoint_lag_seconds: () =>
+      sender?.states().map(([endpoint, { lagMs }]) => [{ endpoint }, lagMs / 1000] as const) ?? [],
+    gru_stat_hooks_endpoint_failing: () =>
+      sender?.states().map(([endpoint, { state }]) =>
+        [{ endpoint }, state === "delivering" ? 0 : 1] as const
+      ) ?? [],
   });
   const { hooks } = config;
   const connections = 16;
@@ -164,6 +171,7 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
         log,
         onSent: (endpoint, events, isDelivered) =>
           hookEvents.inc({ endpoint, result: isDelivered ? "delivered" : "failed" }, events),
+        onGivenUp: (endpoint, events) => givenUp.inc({ endpoint }, events),
       }),
     )
     : undefined;

@@ -4,7 +4,7 @@ import { repeat } from "@gru/shared/repeat";
 import type { Post } from "@gru/shared/webhooks/post";
 import { Delivery } from "./delivery.ts";
 import type { HooksConfig } from "./config.ts";
-import { comparePositions, eventKinds, type HookEvent } from "./event.ts";
+import { comparePositions, type EventData, eventKinds, type HookEvent } from "./event.ts";
 import { beginning, type EndpointState, type Outbox } from "./outbox.ts";
 
 export interface SenderOptions {
@@ -20,6 +20,8 @@ export interface SenderOptions {
   readonly post: Post;
   readonly log: Logger;
   readonly onSent?: (endpoint: string, events: number, isDelivered: boolean) => void;
+  /** Told of events that are not kept for the endpoint any longer. */
+  readonly onGivenUp?: (endpoint: string, events: number) => void;
 }
 
 /** Another stat takes over when the holder has not been heard of for so long. */
@@ -45,6 +47,8 @@ export class Sender implements AsyncDisposable {
   #head = beginning;
   #trouble = "";
   #hasBegun = false;
+  /** All that there was when this stat began has been read: what it says of the past is counted already. */
+  #hasRead = false;
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -58,8 +62,13 @@ export class Sender implements AsyncDisposable {
 
   /** Age of the oldest event that an endpoint does not have yet. */
   get lagMs(): number {
+    return Math.max(0, ...this.states().map(([, { lagMs }]) => lagMs));
+  }
+
+  /** Of the endpoints, by name; none on a stat that does not send. */
+  states(): (readonly [endpoint: string, state: EndpointState])[] {
     const now = Date.now();
-    return Math.max(0, ...[...this.#deliveries.values()].map((one) => one.state(now).lagMs));
+    return [...this.#deliveries].map(([name, delivery]) => [name, delivery.state(now)] as const);
   }
 
   async #turn(): Promise<number> {
@@ -117,9 +126,19 @@ export class Sender implements AsyncDisposable {
   async #readOn(): Promise<boolean> {
     const { events, last } = await this.#options.outbox.read(this.#head, perRead);
     this.#options.teller.saw(events);
+    if (this.#hasRead) this.#countGivenUp(events);
+    this.#hasRead ||= events.length < perRead;
     // A server that lost its newest events has fewer now; the teller has added them again.
     if (comparePositions(last, this.#head) > 0) this.#head = last;
     return events.length === perRead;
+  }
+
+  #countGivenUp(events: readonly HookEvent[]): void {
+    for (const { kind, data } of events) {
+      if (kind !== "hooks.gap") continue;
+      const { endpoint, count = 0 } = data as EventData<"hooks.gap">;
+      if (endpoint !== undefined) this.#options.onGivenUp?.(endpoint, count);
+    }
   }
 
   async #begin(): Promise<void> {
