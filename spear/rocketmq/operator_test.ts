@@ -147,6 +147,8 @@ rocketmqTest({
         admin,
         broker: { autoCreateSubscriptionGroup: false },
         proxy: {
+          // Its own default would let it notice a change of the topic after up to 20 s.
+          topicRouteServiceCacheRefreshSeconds: 2,
           tlsTestModeEnable: false,
           tlsCertPath: certificates.file("node.pem"),
           tlsKeyPath: certificates.file("node.key"),
