@@ -3,16 +3,19 @@
  * Redis and ZooKeeper are killed and the receiver is away, slow, failing or loses its answers. At every quiet point what the receiver
  * rebuilt from the events alone is the truth, and it has heard of every accepted message.
  *
- * `GRU_HOOKS_SOAK_MS` is how long it goes on, by default for two faults that no other test of hooks has; `GRU_HOOKS_REDIS=sentinel` puts stat on a primary with a replica behind
- * Sentinels, and kills the primary. `GRU_HOOKS_SEED` chooses the faults.
+ * `GRU_HOOKS_SOAK_MS` is how long it goes on, by default for two faults that no other test of hooks has;
+ * `GRU_HOOKS_REDIS=sentinel` puts stat on a primary with a replica behind Sentinels, and kills the primary. `GRU_HOOKS_SEED` chooses
+ * the faults.
  */
 import assert from "node:assert/strict";
 import { connect, type Gru } from "@gru/client";
+import { pause } from "@gru/shared/pause";
 import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { SentinelServers } from "@gru/shared/testing/redis_servers";
 import type { Json } from "../../spear/test_client.ts";
 import { holderOf, Receiver, startHookStats } from "./hooks_scene.ts";
 import { type RunningProgram, TestCluster } from "./processes.ts";
+import { Chance } from "./sim_time.ts";
 
 const soakMs = Number(Deno.env.get("GRU_HOOKS_SOAK_MS") ?? 0);
 const isLong = soakMs > 60_000;
@@ -23,32 +26,16 @@ const healMs = 120_000;
 const retry = { firstMs: 200, mostMs: 2000 };
 const seed = Number(Deno.env.get("GRU_HOOKS_SEED") ?? 1);
 
-/** The same numbers for the same seed. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
 serverTest({
   name:
     "hooks: after random faults the receiver's view is the truth, and nothing is lost or invented",
   needs: ["zookeeper", "redis"],
   fn: async () => {
-    const chance = random(seed);
-    const pick = <T>(all: readonly T[]) => all[Math.floor(chance() * all.length)] as T;
+    const chance = new Chance(`${seed}`);
     await using stack = new AsyncDisposableStack();
     const receiver = stack.use(new Receiver());
     const cluster = stack.use(await TestCluster.start({ tickMs: 500 }));
-    let sentinel = Deno.env.get("GRU_HOOKS_REDIS") === "sentinel"
+    const sentinel = Deno.env.get("GRU_HOOKS_REDIS") === "sentinel"
       ? stack.use(await SentinelServers.start())
       : undefined;
     const stats = await startHookStats(cluster, stack, receiver, {
@@ -102,7 +89,7 @@ serverTest({
       spears[i] = await (spears[i] as RunningProgram).restart();
     };
     const faults: Record<string, () => Promise<void>> = {
-      "spear killed": () => killedSpear(Math.floor(chance() * spears.length)),
+      "spear killed": () => killedSpear(chance.below(spears.length)),
       "sending stat killed": async () => {
         const holder = await holderOf(stats);
         await holder.process.kill();
@@ -160,7 +147,7 @@ serverTest({
       assert.deepEqual({ invented, inverted }, { invented: 0, inverted: 0 }, what);
     };
 
-    for (let user = 1; user <= users; user++) if (chance() < 0.7) come(user);
+    for (let user = 1; user <= users; user++) if (chance.happens(0.7)) come(user);
     await agrees("quiet at first");
     // The first one says that everybody is told from the beginning.
     const gapsAtFirst = receiver.gaps.length;
@@ -168,15 +155,15 @@ serverTest({
     // Each kind once, then at random.
     const waiting = soakMs === 0 ? ["Redis killed", "ZooKeeper killed"] : Object.keys(faults);
     do {
-      const name = waiting.shift() ?? pick(Object.keys(faults));
+      const name = waiting.shift() ?? chance.pick(Object.keys(faults));
       const moving = setInterval(() => {
-        const user = 1 + Math.floor(chance() * users);
+        const user = 1 + chance.below(users);
         if (present.has(user)) void go(user);
         else come(user);
       }, 250);
       const talking = setInterval(() => {
         const here = [...present.keys()];
-        for (let n = 0; n < messagesPerSecond / 20 && here.length > 0; n++) say(pick(here));
+        for (let n = 0; n < messagesPerSecond / 20 && here.length > 0; n++) say(chance.pick(here));
       }, 50);
       await pause(500);
       await faults[name]?.();
@@ -190,6 +177,5 @@ serverTest({
     const later = receiver.gaps.slice(gapsAtFirst);
     // What a replica lacked is told again from the beginning, and said.
     if (sentinel === undefined) assert.deepEqual(later, []);
-    sentinel = undefined;
   },
 });
