@@ -8,7 +8,7 @@ import { type Post, PostError } from "@gru/shared/webhooks/post";
 import { batchType, cloudEvent } from "./cloud_event.ts";
 import type { EndpointConfig } from "./config.ts";
 import { comparePositions, type HookEvent } from "./event.ts";
-import type { EndpointState, Outbox } from "./outbox.ts";
+import { beginning, type EndpointState, type Outbox } from "./outbox.ts";
 import { isWanted } from "./wanted.ts";
 
 export interface DeliveryOptions {
@@ -25,8 +25,11 @@ export interface DeliveryOptions {
 
 const lanesCount = 8;
 const perBatch = 100;
-/** Events read and not yet delivered: memory is bounded whatever the receiver does. */
-const windowSize = 1000;
+/** UTF-16 units of the data in one request: receivers take a megabyte as a rule. One event alone may have more. */
+const charsPerBatch = 250_000;
+/** Events read and not yet delivered, and the UTF-16 units of their data: memory is bounded whatever the receiver does. */
+const [windowSize, windowChars] = [1000, 8_000_000];
+const perRead = 100;
 const [firstRestMs, longestRestMs] = [500, 30_000];
 /** However long a receiver asks for. */
 const longestRetryAfterMs = 600_000;
@@ -34,6 +37,8 @@ const lookMs = 200;
 
 interface Entry {
   readonly event: HookEvent;
+  /** Of its data. */
+  readonly chars: number;
   done: boolean;
 }
 
@@ -50,11 +55,14 @@ export class Delivery implements AsyncDisposable {
   readonly #running: Promise<unknown>;
   /** In the order of the stream. */
   #window: Entry[] = [];
+  #chars = 0;
   #position: string;
   /** Read up to here. */
   #readTo: string;
   /** Nothing behind this may be sent yet. */
   #allowedTo: string;
+  /** What is not behind this is given up. */
+  #removedTo = beginning;
   #delivered: number;
   #failed: number;
   #lastError: EndpointState["lastError"];
@@ -104,9 +112,10 @@ export class Delivery implements AsyncDisposable {
   async fill(head: string): Promise<void> {
     if (this.#isGone || comparePositions(head, this.#allowedTo) < 0) return;
     this.#allowedTo = head;
-    while (this.#window.length < windowSize && comparePositions(this.#readTo, head) < 0) {
-      const { events, last } = await this.#options.outbox.read(this.#readTo, windowSize);
+    while (this.#hasRoom && comparePositions(this.#readTo, head) < 0) {
+      const { events, last, removed } = await this.#options.outbox.read(this.#readTo, perRead);
       if (this.#closing.signal.aborted) return;
+      if (comparePositions(removed, this.#removedTo) > 0) this.#removedTo = removed;
       const allowed = events.filter(({ position }) => comparePositions(position, head) <= 0);
       const readTo = allowed.length < events.length ? head : last;
       for (const event of allowed) this.#take(event);
@@ -116,12 +125,29 @@ export class Delivery implements AsyncDisposable {
     }
   }
 
+  /**
+   * What the outbox does not keep any longer is not sent any longer, though it is here: an event `hooks.gap` says so, and what is behind
+   * it must not wait for ever.
+   */
+  giveUp(removed: string): void {
+    if (comparePositions(removed, this.#removedTo) > 0) this.#removedTo = removed;
+  }
+
+  get #hasRoom(): boolean {
+    return this.#window.length < windowSize && this.#chars < windowChars;
+  }
+
+  #isGivenUp({ event }: Entry): boolean {
+    return comparePositions(event.position, this.#removedTo) <= 0;
+  }
+
   #take(event: HookEvent): void {
     const { endpoint } = this.#options;
     const { events, match, name } = endpoint;
     if (!isWanted(event, { events, match, endpoint: name })) return;
-    const entry = { event, done: false };
+    const entry = { event, chars: JSON.stringify(event.data).length, done: false };
     this.#window.push(entry);
+    this.#chars += entry.chars;
     const lane = this.#lanes[laneOf(event.subject)];
     lane?.queue.push(entry);
     lane?.wake();
@@ -133,7 +159,7 @@ export class Delivery implements AsyncDisposable {
     while (this.#window[done]?.done) done++;
     const last = this.#window[done - 1];
     if (last !== undefined) this.#position = last.event.position;
-    this.#window.splice(0, done);
+    for (const { chars } of this.#window.splice(0, done)) this.#chars -= chars;
     if (this.#window.length === 0) this.#position = this.#readTo;
   }
 
@@ -141,25 +167,29 @@ export class Delivery implements AsyncDisposable {
     const { signal } = this.#closing;
     while (!signal.aborted) {
       // The same batch until it is taken: a repetition has the same id and content.
-      const batch = lane.queue.slice(0, perBatch);
+      const batch = batchOf(lane.queue);
       if (batch.length === 0) await new Promise<void>((resolve) => lane.wake = resolve);
-      else if (await this.#sendUntilTaken(batch)) {
-        lane.queue.splice(0, batch.length);
-        for (const entry of batch) entry.done = true;
-        this.#settle();
-      }
+      else if (await this.#sendUntilTaken(batch)) this.#finish(lane, batch.length);
+      else this.#finish(lane, batch.findLastIndex((entry) => this.#isGivenUp(entry)) + 1);
       if (this.#isGone) return;
     }
   }
 
-  /** False: it is closed, or the receiver wants no more. */
+  #finish(lane: Lane, count: number): void {
+    for (const entry of lane.queue.splice(0, count)) entry.done = true;
+    this.#settle();
+  }
+
+  /** False: it is closed, some of it is given up, or the receiver wants no more. */
   async #sendUntilTaken(batch: readonly Entry[]): Promise<boolean> {
     const { signal } = this.#closing;
     for (let restMs = firstRestMs;; restMs = Math.min(2 * restMs, longestRestMs)) {
-      while (!signal.aborted && !(performance.now() >= this.#restUntil && this.#breaker.admits())) {
+      const isOver = () =>
+        signal.aborted || this.#isGone || batch.some((one) => this.#isGivenUp(one));
+      while (!isOver() && !(performance.now() >= this.#restUntil && this.#breaker.admits())) {
         await pause(lookMs, signal);
       }
-      if (signal.aborted || this.#isGone) return false;
+      if (isOver()) return false;
       if (await this.#send(batch)) return true;
       if (this.#isGone) return false;
       await pause(restMs * (0.5 + Math.random()), signal);
@@ -213,6 +243,16 @@ export class Delivery implements AsyncDisposable {
     for (const lane of this.#lanes) lane.wake();
     await this.#running;
   }
+}
+
+/** From the beginning of the queue. */
+function batchOf(queue: readonly Entry[]): readonly Entry[] {
+  let chars = 0;
+  const end = queue.findIndex((entry, i) => {
+    chars += entry.chars;
+    return i === perBatch || (i > 0 && chars > charsPerBatch);
+  });
+  return queue.slice(0, end < 0 ? queue.length : end);
 }
 
 function laneOf(subject: string): number {

@@ -119,6 +119,30 @@ Deno.test("Delivery repeats what fails, with the same id, while other subjects g
   assert.match(delivery.state(Date.now()).lastError?.message ?? "", /status 500/);
 });
 
+Deno.test("Delivery sends no more at once than a receiver takes, and what is given up holds up nothing behind it", async () => {
+  await using test = await scene();
+  const { stream, receiver, delivery } = test;
+  receiver.answer = (events) =>
+    new Response(null, { status: JSON.stringify(events).length > 300_000 ? 413 : 200 });
+  const say = (id: string, characters: number) =>
+    stream.add("message.accepted", "group:10", {
+      ...{ id, groupId: "10", seq: 1, epoch: "e", content: "x".repeat(characters) },
+    });
+  for (let n = 0; n < 20; n++) say(`${n}`, 90_000);
+  await test.fill();
+  await waitFor(() => receiver.got.length === 20);
+  // No receiver takes this one.
+  say("large", 1_000_000);
+  const position = stream.last;
+  say("behind", 10);
+  await test.fill();
+  await waitFor(() => receiver.batches.length >= 12);
+  assert.equal(receiver.got.length, 20);
+  delivery.giveUp(position);
+  await waitFor(() => receiver.got.length === 21 && delivery.position === stream.last);
+  assert.deepEqual((receiver.got.at(-1)?.data as { id: string }).id, "behind");
+});
+
 Deno.test("Delivery repeats a batch as it was, though more has come for the same subject", async () => {
   await using test = await scene();
   const { stream, receiver } = test;

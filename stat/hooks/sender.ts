@@ -124,7 +124,8 @@ export class Sender implements AsyncDisposable {
 
   /** The teller sees each event before anybody gets it. */
   async #readOn(): Promise<boolean> {
-    const { events, last } = await this.#options.outbox.read(this.#head, perRead);
+    const { events, last, removed } = await this.#options.outbox.read(this.#head, perRead);
+    for (const delivery of this.#deliveries.values()) delivery.giveUp(removed);
     this.#options.teller.saw(events);
     if (this.#hasRead) this.#countGivenUp(events);
     this.#hasRead ||= events.length < perRead;
