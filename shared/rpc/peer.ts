@@ -99,6 +99,7 @@ export class Peer {
     if (!call.waits) this.underWay++;
     const output = this.#call(call, timeoutMs, abort.signal).then((value) => {
       this.#failures = 0;
+      if (this.#pauseMs > firstPauseMs) this.#healed();
       this.#pauseMs = firstPauseMs;
       return value;
     }, (error) => {
@@ -265,11 +266,12 @@ export class Peer {
     const { service, log, onEjected } = this.#options;
     const { signal } = this.#closed;
     if (signal.aborted) return;
-    const who = { service, name: this.name };
-    log?.warn("{service} at {name} gets no calls until it answers a probe: {reason}", {
-      ...who,
-      reason,
-    });
+    // One that answers probes and fails with calls goes out and comes back for as long as that lasts: said once.
+    const isAgain = this.#pauseMs > firstPauseMs;
+    log?.[isAgain ? "debug" : "warn"](
+      "{service} at {name} gets no calls until it answers a probe: {reason}",
+      { service, name: this.name, reason },
+    );
     onEjected();
     for (;;) {
       await pause(this.#pauseMs, signal);
@@ -280,7 +282,11 @@ export class Peer {
     }
     // On trial: the next failure ejects it again, for longer.
     this.#failures = failuresAllowed - 1;
-    log?.info("{service} at {name} gets calls again", who);
+  }
+
+  #healed(): void {
+    const { service, log } = this.#options;
+    log?.info("{service} at {name} answers calls again", { service, name: this.name });
   }
 
   async #answers(): Promise<boolean> {
