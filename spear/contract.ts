@@ -197,6 +197,7 @@ export const spearContract = defineContract(spearService, {
         groupIds: z.array(z.string()).optional(),
         name: z.string().optional(),
         app: z.string().optional(),
+        affinity: z.string().optional(),
         transport: z.enum(["polling", "websocket"]).optional(),
         /** The other end of the TCP connection: a proxy's, behind one. */
         address: z.string().optional(),

@@ -576,8 +576,8 @@ async function watchSpears(
   return {
     /** The names of all that live, this one included. */
     live: () => live,
-    /** Where a user belongs when this node is gone. */
-    placesOf: (userId: string) => (ring ??= new Ring(others)).order(userId),
+    /** Where a client with this key belongs when this node is gone. */
+    placesOf: (placeKey: string) => (ring ??= new Ring(others)).order(placeKey),
     /** All that take clients, with their loads. Undefined: the registry is away, and loads are out of date. */
     loads: () => isStale ? undefined : { all, ring: ringOfAll ??= new Ring(all) },
   };

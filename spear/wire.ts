@@ -112,6 +112,7 @@ const schemas = {
     token1: wellFormed.nullish().transform((token) => token ?? ""),
     token2: wellFormed.nullish().transform((token) => token ?? ""),
     since: position.optional(),
+    affinity: wellFormed.max(128).nullish().transform((affinity) => affinity || undefined),
   }),
   subscribe: groups,
   unsubscribe: groups,

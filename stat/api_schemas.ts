@@ -99,6 +99,7 @@ export const userPlace = z.object({
       groupIds: z.array(z.string()).optional().openapi({ description: "The first 100" }),
       name: z.string().optional(),
       app: z.string().optional(),
+      affinity: z.string().optional(),
       transport: z.enum(["polling", "websocket"]).optional(),
       address: z.string().optional().openapi({
         description: "The other end of the TCP connection; a proxy's, behind one",

@@ -11,7 +11,15 @@ import { AskError } from "@gru/shared/webhooks/ask";
 import { expectedUserId, userIdPattern } from "@gru/spear/identifiers";
 import { type BalancedNode, Balancer, type PassedOver } from "./balance.ts";
 import { clientModuleRoute } from "./client_module.ts";
-import { type Claims, type Issuer, NotAdmittedError, TokenError } from "./scheme.ts";
+import {
+  type Claims,
+  expectedAffinity,
+  type Grant,
+  isAffinity,
+  type Issuer,
+  NotAdmittedError,
+  TokenError,
+} from "./scheme.ts";
 
 /** The present spear nodes. Returns the same array while nothing has changed. */
 export type NodeSource = (
@@ -59,6 +67,8 @@ export const ticketCode = {
 
 interface Question {
   readonly claims: Partial<Claims>;
+  /** Where token1 says nothing else. */
+  readonly affinity: string | undefined;
   readonly token1: string;
   readonly explain: boolean;
 }
@@ -111,9 +121,15 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
   }
 
   /** @throws {Refusal} */
-  async function ticket(context: Context<Env>, { claims, token1, explain }: Question) {
+  async function ticket(context: Context<Env>, { claims, affinity, token1, explain }: Question) {
     requireUserId(claims.userId);
-    let grant;
+    if (affinity !== undefined && !isAffinity(affinity)) {
+      throw new Refusal(
+        ticketCode.missingParameter,
+        `parameter affinity: expected ${expectedAffinity}`,
+      );
+    }
+    let grant: Grant;
     try {
       grant = await issuer.admit(claims, token1);
     } catch (error) {
@@ -133,7 +149,11 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
     // Counted for the user only after the token was verified: a stranger must not use up another user's tickets.
     take(perUser, grant.userId.slice(0, 64), "user");
     balancer.update(await options.nodes((work) => waitUntil(context, work)));
-    const place = balancer.place(grant.userId, issuer.bindsNodes ? backups : Infinity);
+    if (affinity !== undefined) grant = { affinity, ...grant };
+    const place = balancer.place(
+      grant.affinity ?? grant.userId,
+      issuer.bindsNodes ? backups : Infinity,
+    );
     if (place === undefined) throw new Refusal(ticketCode.noNode, "no spear node is available");
     for (const { why } of place.passedOver) options.onPassedOver?.(why);
     const [own, ...others] = place.nodes;
@@ -179,7 +199,9 @@ export function ticketApp(options: TicketOptions): Hono<Env> {
       takeForAddress(context);
       const { token1 = "", ...claims } = parametersOf(context);
       const explain = isYes(context.req.query("explain"));
-      const data = await ticket(context, { claims, token1, explain });
+      // Blank as if it were missing.
+      const affinity = context.req.query("affinity") || undefined;
+      const data = await ticket(context, { claims, affinity, token1, explain });
       answered(ticketCode.success);
       return context.json({ success: true, errorCode: ticketCode.success, msg: null, data });
     } catch (error) {
@@ -276,8 +298,8 @@ function isYes(value: string | undefined): boolean {
 }
 
 /** The body may be empty, because token1 names the user. */
-function readBody(text: string): { readonly claims: Partial<Claims>; readonly explain: boolean } {
-  if (text.trim() === "") return { claims: {}, explain: false };
+function readBody(text: string): Omit<Question, "token1"> {
+  if (text.trim() === "") return { claims: {}, affinity: undefined, explain: false };
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -288,16 +310,22 @@ function readBody(text: string): { readonly claims: Partial<Claims>; readonly ex
     throw new Refusal(ticketCode.missingParameter, "body: expected a JSON object");
   }
   const given = new Map(Object.entries(body));
+  const textOf = (key: string) => {
+    const value: unknown = given.get(key);
+    if (value === undefined || typeof value === "string") return value;
+    if (Number.isSafeInteger(value)) return String(value);
+    throw new Refusal(ticketCode.missingParameter, `body.${key}: expected text or an integer`);
+  };
   const claims: { -readonly [K in keyof Claims]?: string } = {};
   for (const key of ["userId", "userName", "appType"] as const) {
-    const value = given.get(key);
-    if (value === undefined) continue;
-    if (typeof value !== "string" && !Number.isSafeInteger(value)) {
-      throw new Refusal(ticketCode.missingParameter, `body.${key}: expected text or an integer`);
-    }
-    claims[key] = String(value);
+    const value = textOf(key);
+    if (value !== undefined) claims[key] = value;
   }
-  return { claims, explain: given.get("explain") === true };
+  return {
+    claims,
+    affinity: textOf("affinity") || undefined,
+    explain: given.get("explain") === true,
+  };
 }
 
 const statuses: Readonly<Record<number, 400 | 401 | 429 | 500 | 503>> = {

@@ -14,8 +14,16 @@ export interface Claims {
 /** The user and the rights that a token grants. */
 export interface Grant extends Claims {
   readonly rights: Rights;
+  /** Users with the same text belong on the same node; undefined: each where its id leads. */
+  readonly affinity?: string;
   /** The end of the rights, Unix milliseconds; undefined: they never end. */
   readonly rightsUntil?: number;
+}
+
+export const expectedAffinity = "text of 1 to 128 characters";
+
+export function isAffinity(value: unknown): value is string {
+  return typeof value === "string" && /^.{1,128}$/su.test(value) && value.isWellFormed();
 }
 
 export interface Token {

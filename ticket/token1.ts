@@ -6,7 +6,7 @@ import { createLocalJWKSet, createRemoteJWKSet, errors, importSPKI, jwtVerify } 
 import type { CryptoKey, JWTHeaderParameters, JWTPayload, JWTVerifyGetKey } from "jose";
 import { expectedUserId, isUserId } from "@gru/spear/identifiers";
 import { readRights, type Rights } from "./rights.ts";
-import { type Claims, type Grant, TokenError } from "./scheme.ts";
+import { type Claims, expectedAffinity, type Grant, isAffinity, TokenError } from "./scheme.ts";
 
 export interface Token1Config {
   /** For HS256. With a secret, tokens signed by a key pair are rejected, and the other way round. */
@@ -88,6 +88,7 @@ export function token1Checker(
       appType: known.appType ?? claims.appType ?? "",
       rights: rightsOf(payload),
       rightsUntil: exp * 1000,
+      ...affinityOf(payload),
     };
   };
 }
@@ -107,6 +108,14 @@ export function rightsOf({ groups, users }: JWTPayload): Rights {
     if (error instanceof TypeError) throw new TokenError(`claim ${error.message}`);
     throw error;
   }
+}
+
+/** @throws {TokenError} */
+export function affinityOf({ affinity }: JWTPayload): Pick<Grant, "affinity"> {
+  if (affinity === undefined) return {};
+  if (isAffinity(affinity)) return { affinity };
+  if (Number.isSafeInteger(affinity)) return { affinity: String(affinity) };
+  throw wrongClaim("affinity", `${expectedAffinity}, or an integer`, affinity);
 }
 
 function text(payload: JWTPayload, claim: string): string | undefined {

@@ -18,6 +18,7 @@ type Admission =
     readonly appType: string | undefined;
     readonly rights: Rights;
     readonly rightsMs: number | undefined;
+    readonly affinity: string | undefined;
     readonly ttl: number | undefined;
   }
   | { readonly action: "refuse"; readonly reason: string; readonly ttl: number | undefined };
@@ -32,11 +33,11 @@ const answer = admissionAnswer.transform((given, context): Admission => {
     return { action: "refuse", reason: message, ttl: undefined } as const;
   };
   if (given.action === "refuse") return { ...given, ttl: given.ttl };
-  const { action, userId, userName, appType, groups, users, rightsMs, ttl } = given;
+  const { action, userId, userName, appType, groups, users, rightsMs, affinity, ttl } = given;
   if (!isUserId(userId)) return bad(["userId"], `expected ${expectedUserId}`);
   try {
     const rights = readRights({ groups, users });
-    return { action, userId, userName, appType, rights, rightsMs, ttl };
+    return { action, userId, userName, appType, rights, rightsMs, affinity, ttl };
   } catch (error) {
     if (error instanceof TypeError) return bad([], error.message);
     throw error;
@@ -90,7 +91,7 @@ export function hookIssuer(
         keyOf(claims, token1),
       );
       if (admission.action === "refuse") throw new NotAdmittedError(admission.reason);
-      const { userId, rights, rightsMs } = admission;
+      const { userId, rights, rightsMs, affinity } = admission;
       for (const key of ["userId", "userName", "appType"] as const) {
         const [said, known] = [claims[key], admission[key]];
         if (said !== undefined && known !== undefined && said !== known) {
@@ -102,6 +103,7 @@ export function hookIssuer(
         userName: admission.userName ?? claims.userName ?? "",
         appType: admission.appType ?? claims.appType ?? "",
         rights,
+        ...(affinity === undefined ? {} : { affinity }),
         ...(rightsMs === undefined ? {} : { rightsUntil: now() + rightsMs }),
       };
     },

@@ -15,6 +15,7 @@ import {
   type Verifier,
 } from "./scheme.ts";
 import {
+  affinityOf,
   expectedTime,
   HmacKey,
   isTime,
@@ -115,12 +116,13 @@ class Signer {
     nodes: readonly string[],
     lifeMs: number,
   ): Promise<Token> {
-    const { userId, userName, appType, rights, rightsUntil = 0 } = grant;
+    const { userId, userName, appType, rights, rightsUntil = 0, affinity } = grant;
     const expiresAt = Math.min(this.#now() + lifeMs, rightsUntil);
     const token = await new SignJWT({
       name: userName,
       app: appType,
       ...writeRights(rights),
+      ...(affinity === undefined ? {} : { affinity }),
       nodes,
       until: rightsUntil,
       // With fractions of a second, so that a ticket issued a moment after a kick is accepted.
@@ -155,7 +157,10 @@ class Signer {
     if (until + skewMs <= this.#now()) throw new TokenError("its rights have expired");
     const rights = rightsOf(payload);
     return {
-      grant: { userId: sub, userName: name, appType: app, rights, rightsUntil: until },
+      grant: {
+        ...{ userId: sub, userName: name, appType: app, rights, rightsUntil: until },
+        ...affinityOf(payload),
+      },
       nodes,
       once: onceOf(jti, exp, skewMs),
       issuedAt: Math.min(iat * 1000, this.#now()),

@@ -68,6 +68,24 @@ Deno.test("jwt: the issuer admits the bearer of a token1 with its rights until i
   assert.deepEqual(alone, grant);
 });
 
+Deno.test("jwt: the affinity of a token1 stays with the client, from node to node", async () => {
+  const clock = new Clock();
+  const { admit, issue } = issuerOf({ secret }, clock);
+  const sign = (affinity: unknown) => token1(clock, { affinity }).sign(hmac);
+  const grant = await admit(claims, await sign("room 7"));
+  assert.equal(grant.affinity, "room 7");
+  assert.equal((await admit(claims, await sign(7))).affinity, "7");
+  const { token } = await issue(grant, "", ["spear1", "spear2"]);
+  const spear1 = verifierOf(clock);
+  const entry = await spear1.check(claims, "", token);
+  const resume = await spear1.resume(entry);
+  const back = await verifierOf(clock, "spear2").check(claims, "", resume?.token ?? "");
+  assert.deepEqual([entry.grant.affinity, back.grant.affinity], ["room 7", "room 7"]);
+  for (const bad of ["", "x".repeat(129), ["a"]]) {
+    await assert.rejects(admit(claims, await sign(bad)), refused(/claim affinity: expected text/));
+  }
+});
+
 Deno.test("jwt: rights end after rightsMs when token1 is valid for longer", async () => {
   const clock = new Clock();
   const { admit } = issuerOf({ secret }, clock, { rightsMs: 60_000 });

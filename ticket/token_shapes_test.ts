@@ -95,7 +95,20 @@ async function get(token: string) {
 }
 
 for (
-  const claim of ["sub", "exp", "nbf", "iat", "iss", "aud", "name", "app", "groups", "users", "jti"]
+  const claim of [
+    "sub",
+    "exp",
+    "nbf",
+    "iat",
+    "iss",
+    "aud",
+    "name",
+    "app",
+    "groups",
+    "users",
+    "jti",
+    "affinity",
+  ]
 ) {
   Deno.test(`token1 with any value for ${claim} gets a ticket, or 401 and 711 that name the claim`, async () => {
     for (const json of oddities) {

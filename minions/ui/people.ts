@@ -119,6 +119,7 @@ export function peoplePage({ main, mayAct, path }: PageOptions): Page {
       ...(user.online ? [] : [h("p", { class: "empty" }, t("unknownUser"))]),
       ...facts([
         [t("name"), [...new Set(known.flatMap(({ name }) => name || []))].join(", ")],
+        [t("affinity"), [...new Set(known.flatMap(({ affinity }) => affinity || []))].join(", ")],
         [t("app"), [...new Set(known.flatMap(({ app }) => app || []))].join(", ")],
         [t("groups"), groupIds.map((groupId) => linkTo("group", groupId))],
       ]),

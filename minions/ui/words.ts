@@ -203,6 +203,7 @@ const words = {
   drainNode: ["Drain {0}", "排空 {0}"],
   name: ["Name", "名称"],
   app: ["App", "应用"],
+  affinity: ["Affinity", "亲和"],
   transport: ["Transport", "传输方式"],
   unknownUser: [
     "Nobody with this id is connected. Gru knows users only while they are connected.",

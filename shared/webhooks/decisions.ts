@@ -54,6 +54,8 @@ export const admissionAnswer = z.discriminatedUnion("action", [
     /** The claims `groups` and `users` of a token1 of scheme jwt. */
     groups: z.unknown().optional(),
     users: z.unknown().optional(),
+    /** Users with the same text, or integer, belong on the same node. */
+    affinity: z.union([z.string().min(1).max(128), z.int()]).transform(String).optional(),
     /** Milliseconds for which the rights hold. Left out: as long as ticket's profile says. */
     rightsMs: z.int().min(1000).optional(),
   }),

@@ -110,7 +110,7 @@ export class Room extends Emitter<GroupEvents> {
     for (const reader of this.#readers) {
       if (reader.queue.length < backlog) put(reader, message);
       else if (this.#readers.delete(reader)) {
-        put(reader, new GruError("overflow", `${backlog} messages wait: it reads too slowly`));
+        put(reader, new GruError("overflow", `${backlog} messages wait`));
       }
     }
   }

@@ -52,8 +52,13 @@ export class Session extends Emitter<GruEvents> implements Host {
   constructor(options: ConnectOptions) {
     super();
     this.#options = { ...defaults, ...options } as ConnectOptions & typeof defaults;
-    const { user, storage, ticket } = options;
-    this.claims = { userId: String(user.id), userName: user.name, appType: user.app ?? "1" };
+    const { user, storage, ticket, affinity = "" } = options;
+    this.claims = {
+      userId: String(user.id),
+      userName: user.name,
+      appType: user.app ?? "1",
+      affinity,
+    };
     this.#store = new Store(
       storage,
       `gru ${ticket} ${user.id}`,

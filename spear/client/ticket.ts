@@ -1,7 +1,7 @@
 /** Asks ticket which nodes are this user's, and for the token that lets it in there. */
 import { GruError, type GruErrorCode } from "./errors.ts";
 import { pause } from "./pause.ts";
-import type { Json, Way } from "./wire.ts";
+import type { Claims, Json, Way } from "./wire.ts";
 import { textOf } from "./text.ts";
 
 const codes: Readonly<Record<number, GruErrorCode>> = {
@@ -17,7 +17,7 @@ export async function askTicket(
     readonly method: string;
     readonly connectMs: number;
   },
-  claims: { readonly userId: string; readonly userName: string; readonly appType: string },
+  claims: Claims,
   token1: string,
   closed: AbortSignal,
 ): Promise<Way> {

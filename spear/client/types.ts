@@ -71,6 +71,8 @@ export interface ConnectOptions {
   /** Where ticket is, e.g. `https://chat.example`. */
   readonly ticket: string;
   readonly user: User;
+  /** Users with the same text come to the same node where possible: e.g. the room that they will be in. */
+  readonly affinity?: string;
   /**
    * token1, made by your own server, or a function that fetches it. A function is asked again when the token was refused or its
    * rights are about to end. Without one: "none", for clusters that do not verify tokens.

@@ -5,13 +5,13 @@ import type { Outgoing, Sender } from "./outbox.ts";
 import { refusal } from "./refusal.ts";
 import type { Room } from "./room.ts";
 import type { Broadcast } from "./types.ts";
-import type { Json, Place, Result, Way } from "./wire.ts";
+import type { Claims, Json, Place, Result, Way } from "./wire.ts";
 
 /** The client, as its visits know it. */
 export interface Host {
   readonly own: Room;
   readonly rooms: ReadonlyMap<string, Room>;
-  readonly claims: { readonly userId: string; readonly userName: string; readonly appType: string };
+  readonly claims: Claims;
   readonly token1: string;
   /** The only one that is believed about presence. */
   readonly current: Visit | undefined;
@@ -61,8 +61,8 @@ export class Visit extends Link implements Sender {
    * @throws {GruError}
    */
   async auth(token2: string): Promise<string | undefined> {
-    const { own, claims: { userId: id, userName: name, appType }, token1 } = this.#host;
-    const claims = { id, name, appType, token1, token2, since: own.track.join() };
+    const { own, claims: { userId: id, userName: name, appType, affinity }, token1 } = this.#host;
+    const claims = { id, name, appType, affinity, token1, token2, since: own.track.join() };
     return await this.#request("auth", claims, (data) => {
       own.track.joined(data, data.recovered);
       this.#host.admitted(this, data.resume);
@@ -195,12 +195,11 @@ export class Visit extends Link implements Sender {
       const room = host.group(String(groupId));
       if (!this.#asked.has(room)) {
         this.#asked.add(room);
-        room.track.join();
         room.track.joined(position, true);
       }
       if (isNew) host.emit("subscribed", room.id);
     } else if (name === "unsubscribed") {
-      this.#drop(argument.groupId, new GruError("kicked", "taken out of the group"));
+      this.#drop(argument.groupId, new GruError("kicked", "taken out"));
     } else if (name === "move") {
       const { delayMs, addr, name, token } = argument;
       const way = { places: [{ addr, name }], token };

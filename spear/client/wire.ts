@@ -11,6 +11,15 @@ export interface Result {
   readonly data: Json;
 }
 
+/** Who it is, as ticket and nodes are told. */
+export interface Claims {
+  readonly userId: string;
+  readonly userName: string;
+  readonly appType: string;
+  /** Blank: none. */
+  readonly affinity: string;
+}
+
 export interface Place {
   /** `http://host:port` */
   readonly addr: string;

@@ -16,7 +16,7 @@ export interface AdmissionOptions {
  */
 export async function admit(
   { verifier, used, requireNotKicked }: AdmissionOptions,
-  { id, name, appType, token1, token2 }: Argument<"auth">,
+  { id, name, appType, token1, token2, affinity }: Argument<"auth">,
   before?: Admitted,
 ): Promise<Admitted> {
   const claims = { userId: id, userName: name, appType };
@@ -38,6 +38,7 @@ export async function admit(
     used,
     entry,
     resume === undefined ? [] : [resume.token, ...earlier],
+    affinity,
   );
 }
 
@@ -78,12 +79,21 @@ export class Admitted {
   readonly #used: UsedTokens;
   readonly #entry: Entry;
   readonly #resumes: string[];
+  readonly #affinity: string | undefined;
 
-  constructor(verifier: Verifier, used: UsedTokens, entry: Entry, resumes: readonly string[]) {
+  /** @param affinity as the client says; its token is believed before that */
+  constructor(
+    verifier: Verifier,
+    used: UsedTokens,
+    entry: Entry,
+    resumes: readonly string[],
+    affinity?: string,
+  ) {
     this.#verifier = verifier;
     this.#used = used;
     this.#entry = entry;
     this.#resumes = [...resumes];
+    this.#affinity = entry.grant.affinity ?? affinity;
   }
 
   /** The tokens that this connection was given to come back with, here or elsewhere, the newest first. */
@@ -113,6 +123,11 @@ export class Admitted {
 
   get appType(): string {
     return this.#entry.grant.appType;
+  }
+
+  /** Users with the same text belong on the same node. */
+  get affinity(): string | undefined {
+    return this.#affinity;
   }
 
   /** Unix milliseconds; undefined: never. */

@@ -100,6 +100,7 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
         groupIds: [...Iterator.from(session.groups).take(groupsShown)],
         name: session.admitted?.userName,
         app: session.admitted?.appType,
+        affinity: session.admitted?.affinity,
         ...session.connection.about,
       })),
     }),

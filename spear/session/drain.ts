@@ -6,9 +6,9 @@ import type { Session } from "./session.ts";
 export interface DrainOptions {
   /** Also of clients that come while the node is being emptied: their handshakes were through before. */
   readonly sessions: ReadonlySet<Session>;
-  /** Where a user belongs now, and then those that stand in; empty: no other node is alive. */
+  /** Where a client with this key belongs now, and then those that stand in; empty: no other node is alive. */
   readonly placesOf: (
-    userId: string,
+    placeKey: string,
   ) => readonly { readonly name: string; readonly addr: string }[];
   readonly drainMs: number;
   /** Aborted: nobody is asked or disconnected any more. */
@@ -66,7 +66,7 @@ export async function drain(
   }
 
   async function move(session: Session, delayMs: number): Promise<void> {
-    const places = placesOf(session.userId ?? "");
+    const places = placesOf(session.placeKey ?? "");
     const [place] = places;
     if (place === undefined) return void placeless.add(session);
     placeless.delete(session);

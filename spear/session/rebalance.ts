@@ -11,7 +11,7 @@ import type { Ring } from "@gru/ticket/contract";
 import type { SpearNode } from "../contract.ts";
 import type { Session } from "./session.ts";
 
-type Movable = Pick<Session, "userId" | "closed" | "move">;
+type Movable = Pick<Session, "placeKey" | "closed" | "move">;
 
 export interface RebalanceOptions {
   /** This node's name. */
@@ -210,9 +210,9 @@ export class Rebalance implements Disposable {
       if (!isHome && own.load - chosen.length <= own.crowded) break;
       for (const session of this.#options.sessions) {
         if (chosen.length >= count) break;
-        if (session.userId === undefined || session.closed || this.#asked.has(session)) continue;
+        if (session.placeKey === undefined || session.closed || this.#asked.has(session)) continue;
         if (picked.has(session)) continue;
-        const order = ring.order(session.userId);
+        const order = ring.order(session.placeKey);
         const here = order.findIndex(({ name }) => name === this.#options.node);
         const place = (isHome && here >= 0 ? order.slice(0, here) : order)
           .find((node) => node.name !== this.#options.node && hasRoom(node));

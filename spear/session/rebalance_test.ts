@@ -13,6 +13,10 @@ class FakeSession {
   readonly moves: string[] = [];
   readonly #leave: ((to: string) => void) | undefined;
 
+  get placeKey(): string {
+    return this.userId;
+  }
+
   constructor(userId: string, leave?: (to: string) => void) {
     this.userId = userId;
     this.#leave = leave;

@@ -187,6 +187,11 @@ export class Session implements Member, Worker {
     });
   }
 
+  /** What decides on which node this client belongs; undefined: it has not authenticated. */
+  get placeKey(): string | undefined {
+    return this.#admitted?.affinity ?? this.userId;
+  }
+
   #isGone(): boolean {
     return this.#closed || this.userId === undefined;
   }

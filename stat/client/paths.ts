@@ -4391,6 +4391,7 @@ export interface components {
           groupIds?: string[];
           name?: string;
           app?: string;
+          affinity?: string;
           /** @enum {string} */
           transport?: "polling" | "websocket";
           /** @description The other end of the TCP connection; a proxy's, behind one */

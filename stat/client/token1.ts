@@ -15,6 +15,8 @@ export interface Token1Options {
   readonly groups?: Ids | { readonly listen?: Ids; readonly send?: Ids };
   /** Users to send to. Default: all. */
   readonly users?: Ids;
+  /** Users with the same one belong on the same node. */
+  readonly affinity?: number | string;
   /** How long it is good. Default 10. */
   readonly minutes?: number;
   /** Where ticket's profile has `auth.token1.issuer` and `auth.token1.audience`. */
@@ -24,9 +26,9 @@ export interface Token1Options {
 
 /** @throws {TypeError} when the PEM holds no such key */
 export async function token1(options: Token1Options): Promise<string> {
-  const { key, user, name, app, groups, users, minutes = 10, issuer, audience } = options;
+  const { key, user, name, app, groups, users, affinity, minutes = 10, issuer, audience } = options;
   const isPem = key.startsWith("-----BEGIN ");
-  const token = new SignJWT({ name, app, groups, users })
+  const token = new SignJWT({ name, app, groups, users, affinity })
     .setProtectedHeader({ alg: isPem ? "ES256" : "HS256" }).setSubject(`${user}`).setIssuedAt()
     .setExpirationTime(`${minutes} minutes`);
   if (issuer !== undefined) token.setIssuer(issuer);
