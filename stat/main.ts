@@ -1,5 +1,6 @@
 import { checkNode } from "@gru/shared/node";
 import { runProgram } from "@gru/shared/program";
+import { endpointSecrets } from "./hooks/secrets.ts";
 import { startStat, statSchema } from "./stat.ts";
 
 if (import.meta.main) {
@@ -7,7 +8,10 @@ if (import.meta.main) {
     name: "stat",
     schema: statSchema,
     profiles: new URL("./profiles/", import.meta.url),
-    check: checkNode,
+    check: (config) => {
+      checkNode(config);
+      endpointSecrets(config.hooks);
+    },
     start: (config, stop) => startStat(config, { stop }),
   });
 }

@@ -26,6 +26,7 @@ import { noteHappenings } from "./happenings.ts";
 import { hooksAreOn, hooksSchema, messagesAreWanted } from "./hooks/config.ts";
 import { MessageTeller } from "./hooks/message_teller.ts";
 import { tellOfNodes } from "./hooks/nodes.ts";
+import { endpointSecrets } from "./hooks/secrets.ts";
 import { Sender } from "./hooks/sender.ts";
 import { Teller } from "./hooks/teller.ts";
 import { Operations } from "./operations.ts";
@@ -160,6 +161,7 @@ export async function startStat(config: StatConfig, overrides: NodeOverrides = {
     ? stack.use(
       new Sender({
         hooks,
+        secrets: endpointSecrets(hooks),
         outbox: store.outbox,
         teller: new Teller(store.telling, {
           graceMs: hooks.graceMs,

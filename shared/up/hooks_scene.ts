@@ -109,7 +109,10 @@ export async function startHookStats(
         registry: `zookeeper://${cluster.zookeeper.address}/gru`,
         hooks: {
           graceMs,
-          endpoints: [{ name: "crm", url, allowPrivate: true, timeoutMs: 1000 }],
+          endpoints: [{
+            ...{ name: "crm", url, allowPrivate: true, timeoutMs: 1000 },
+            secretVariable: "GRU_HOOKS_SECRET_CRM",
+          }],
         },
       }),
     );
@@ -120,7 +123,7 @@ export async function startHookStats(
       const process = new ServerProcess(Deno.execPath(), {
         args: [...args, "--profile", file],
         cwd: projectRoot,
-        env: { GRU_HOOKS_SECRET: secret },
+        env: { GRU_HOOKS_SECRET_CRM: secret },
       });
       await process.ready(() => isReady(httpPort), { what: `stat${id}` });
       return process;

@@ -18,7 +18,7 @@ for (const program of programs) {
       if (word.startsWith("--allow-sys")) assert.match(word, /^--allow-sys=/);
       if (word.startsWith("--allow-env")) {
         for (const name of word.replace("--allow-env=", "").split(",")) {
-          assert.match(name, /^(GRU_\w+|NOTIFY_SOCKET|WATCHDOG_USEC|RUNTIME_DIRECTORY)$/);
+          assert.match(name, /^(GRU_\w+\*?|NOTIFY_SOCKET|WATCHDOG_USEC|RUNTIME_DIRECTORY)$/);
         }
       }
     }

@@ -14,6 +14,9 @@ const endpoint = z.strictObject({
   url: z.string(),
   events: z.array(kinds).min(1).optional(),
   match: z.array(match).min(1).optional(),
+  secretVariable: z.string()
+    .regex(/^GRU_HOOKS_SECRET_[A-Z0-9_]{1,64}$/, "expected GRU_HOOKS_SECRET_ and A to Z, 0 to 9, _")
+    .optional(),
   timeoutMs: z.int().min(100).max(60_000).default(10_000),
   allowPrivate: z.boolean().default(false),
 }).superRefine(({ url, allowPrivate }, context) => {
@@ -41,12 +44,12 @@ export const hooksSchema = z.strictObject({
     "signs what is sent to the endpoints, whsec_ and base64; several divided by commas: all sign",
   ),
   endpoints: z.array(endpoint).max(100).default([]).describe(
-    "who is told: { name, url, events (default: all), match (ids of groups or users; default: all), timeoutMs, allowPrivate }; in a file only",
+    "who is told: { name, url, events (default: all), match (ids of groups or users; default: all), secretVariable (a variable in place of GRU_HOOKS_SECRET), timeoutMs, allowPrivate }; in a file only",
   ),
 }).superRefine(({ secret, endpoints }, context) => {
   const problem = secret !== undefined
     ? secretsProblem(secret)
-    : endpoints.length > 0
+    : endpoints.some(({ secretVariable }) => secretVariable === undefined)
     ? "hooks.endpoints need this secret"
     : undefined;
   if (problem !== undefined) {

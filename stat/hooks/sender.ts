@@ -9,6 +9,8 @@ import { beginning, type EndpointState, type Outbox } from "./outbox.ts";
 
 export interface SenderOptions {
   readonly hooks: HooksConfig;
+  /** By the endpoints' names. */
+  readonly secrets: ReadonlyMap<string, string>;
   readonly outbox: Outbox;
   /** Makes events: see `teller.ts`. */
   readonly teller: {
@@ -151,13 +153,14 @@ export class Sender implements AsyncDisposable {
   }
 
   #open(name: string, state: EndpointState): void {
-    const { hooks, outbox, post, onSent } = this.#options;
+    const { hooks, secrets, outbox, post, onSent } = this.#options;
     const endpoint = hooks.endpoints.find((one) => one.name === name);
-    if (endpoint === undefined || hooks.secret === undefined) return;
+    const secret = secrets.get(name);
+    if (endpoint === undefined || secret === undefined) return;
     this.#deliveries.set(
       name,
       new Delivery({
-        ...{ endpoint, secret: hooks.secret, source: hooks.source, outbox, post, state },
+        ...{ endpoint, secret, source: hooks.source, outbox, post, state },
         onSent: (events, isDelivered) => onSent?.(name, events, isDelivered),
       }),
     );
