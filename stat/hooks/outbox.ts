@@ -2,7 +2,8 @@
  * The port of the events that wait to be sent. One stat holds the lease and sends; all can read. Engines:
  * `outbox_redis.ts`, `outbox_memory.ts`; both pass `outbox_conformance.ts`.
  */
-import type { EventKind, HookEvent } from "./event.ts";
+import type { HookEvent } from "./event.ts";
+import type { Wanted } from "./wanted.ts";
 
 /** Before the first event. */
 export const beginning = "0-0";
@@ -38,8 +39,8 @@ export interface TrimOptions {
   readonly maxBytes: number;
   /** Events that one call removes at most. Default 1000. */
   readonly most?: number;
-  /** Which kinds each endpoint gets. */
-  readonly endpoints: ReadonlyMap<string, readonly EventKind[]>;
+  /** What each endpoint gets. */
+  readonly endpoints: ReadonlyMap<string, Omit<Wanted, "endpoint">>;
 }
 
 /** Every method rejects with an `RpcError` of code `unavailable`; it can be called again then. */

@@ -1,5 +1,6 @@
 /** The outbox of a stat that is alone. */
-import { comparePositions, type HookEvent } from "./event.ts";
+import { comparePositions, type EventData, type HookEvent } from "./event.ts";
+import { isWanted } from "./wanted.ts";
 import type { MemoryStream } from "./stream_memory.ts";
 import {
   beginning,
@@ -90,17 +91,23 @@ export class MemoryOutbox implements Outbox {
     }
     const gone = all.splice(0, removed);
     this.#removed = gone.at(-1)?.position ?? this.#removed;
-    for (const [endpoint, kinds] of endpoints) {
+    for (const [endpoint, wanted] of endpoints) {
       const position = this.#states.get(endpoint)?.position ?? beginning;
       const lost = gone.filter((event) =>
-        kinds.includes(event.kind) && comparePositions(event.position, position) > 0
+        comparePositions(event.position, position) > 0 && isWanted(event, { ...wanted, endpoint })
       );
       const [first, last] = [lost[0], lost.at(-1)];
       if (first === undefined || last === undefined) continue;
+      // What a gap says that nobody was told is said by the next one.
+      const said = lost.map(({ kind, data }): EventData<"hooks.gap"> | undefined =>
+        kind === "hooks.gap" ? data as EventData<"hooks.gap"> : undefined
+      );
+      const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
       this.#stream.add("hooks.gap", "hooks:", {
-        ...{ reason, reset: false, endpoint, count: lost.length },
-        bytes: lost.reduce((sum, { data }) => sum + sizeOf(data), 0),
-        ...{ fromMs: first.timeMs, toMs: last.timeMs },
+        ...{ reason, reset: false, endpoint },
+        count: sum(said.map((gap) => gap?.count ?? 1)),
+        bytes: sum(lost.map(({ data }, i) => said[i]?.bytes ?? sizeOf(data))),
+        ...{ fromMs: said[0]?.fromMs ?? first.timeMs, toMs: last.timeMs },
       });
     }
     return { removed, more: removed === most };

@@ -75,11 +75,11 @@ export class RedisOutbox implements Outbox {
   }
 
   async trim(token: string, { keepMs, maxBytes, most = 1000, endpoints }: TrimOptions) {
-    const kinds = [...endpoints].map(([name, kinds]) => [
-      name,
-      Object.fromEntries(kinds.map((kind) => [kind, true])),
-    ]);
-    const args = [token, keepMs, maxBytes, most, JSON.stringify(Object.fromEntries(kinds))];
+    const wanted = [...endpoints].map(([name, { events, match }]) => [name, {
+      ...(events && { kinds: Object.fromEntries(events.map((kind) => [kind, true])) }),
+      ...(match && { match }),
+    }]);
+    const args = [token, keepMs, maxBytes, most, JSON.stringify(Object.fromEntries(wanted))];
     const [result, removed = 0, more = 0] = await this.#calls.call<[string, number?, number?]>(
       ...["remove old events", "hookTrim", [this.#states], args] as const,
     );

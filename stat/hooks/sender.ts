@@ -4,7 +4,7 @@ import { repeat } from "@gru/shared/repeat";
 import type { Post } from "@gru/shared/webhooks/post";
 import { Delivery } from "./delivery.ts";
 import type { HooksConfig } from "./config.ts";
-import { comparePositions, type EventData, eventKinds, type HookEvent } from "./event.ts";
+import { comparePositions, type EventData, type HookEvent } from "./event.ts";
 import { beginning, type EndpointState, type Outbox } from "./outbox.ts";
 
 export interface SenderOptions {
@@ -184,9 +184,9 @@ export class Sender implements AsyncDisposable {
 
   async #trim(token: string): Promise<boolean> {
     const { outbox, hooks: { keepMs, maxBytes, endpoints } } = this.#options;
-    const kinds = new Map(endpoints.map(({ name, events = eventKinds }) => [name, events]));
+    const wanted = new Map(endpoints.map(({ name, events, match }) => [name, { events, match }]));
     for (;;) {
-      const trimmed = await outbox.trim(token, { keepMs, maxBytes, endpoints: kinds });
+      const trimmed = await outbox.trim(token, { keepMs, maxBytes, endpoints: wanted });
       if (trimmed === undefined) return false;
       if (!trimmed.more) return true;
     }
