@@ -75,31 +75,37 @@ Deno.test("wireId gives a number where one holds the id exactly, else the string
 Deno.test("encodePacket is the socket.io packet of the message with its position, for any content", () => {
   const text = fc.string({ unit: "binary" });
   fc.assert(
-    fc.property(text, fc.nat(), fc.stringMatching(/^[0-9a-f-]{1,13}$/), (content, seq, epoch) => {
-      const body = encodeMessage({
-        id: "123",
-        createTime: 5,
-        fromId: "7",
-        type: 1,
-        targetId: "10",
-        content,
-        expireTime: 0,
-      });
-      const packet = encodePacket(body, epoch, seq);
-      assert.ok(packet.startsWith("20["));
-      const message = {
-        id: "123",
-        createTime: 5,
-        fromId: 7,
-        msgType: 1,
-        target: { id: 10, type: -1 },
-        content,
-        expireTime: 0,
-        seq,
-        epoch,
-      };
-      assert.deepEqual(JSON.parse(packet.slice(2)), ["msg", JSON.parse(JSON.stringify(message))]);
-    }),
+    fc.property(
+      text,
+      fc.nat(),
+      fc.stringMatching(/^[0-9a-f-]{1,13}$/),
+      (content, before, epoch) => {
+        const seq = before + 1;
+        const body = encodeMessage({
+          id: "123",
+          createTime: 5,
+          fromId: "7",
+          type: 1,
+          targetId: "10",
+          content,
+          expireTime: 0,
+        });
+        const packet = encodePacket(body, epoch, seq);
+        assert.ok(packet.startsWith("20["));
+        const message = {
+          id: "123",
+          createTime: 5,
+          fromId: 7,
+          msgType: 1,
+          target: { id: 10, type: -1 },
+          content,
+          expireTime: 0,
+          seq,
+          epoch,
+        };
+        assert.deepEqual(JSON.parse(packet.slice(2)), ["msg", JSON.parse(JSON.stringify(message))]);
+      },
+    ),
   );
 });
 
