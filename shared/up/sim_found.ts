@@ -476,4 +476,17 @@ export const found: Readonly<Record<string, History>> = {
       [220, "moveWhileBehind", 4, 7, 0.66],
     ],
   ),
+  "an error for a message that was sent before, when only its repetition was refused": history(
+    "40005963",
+    [
+      [210, "redisLosesTwice", 9, 3, 0.99],
+      [144, "redisLosesTwice", 4, 8, 0.38],
+      [80, "lossWhileRecovering", 9, 11, 0.15],
+      [96, "lossWhileRecovering", 8, 7, 0.46],
+      [291, "redisLosesTwice", 8, 2, 0.92],
+      [1, "say", 3, 0, 0.38],
+      [1, "redisRefuses", 11, 2, 0.64],
+      [1645, "publish", 9, 5, 0.21],
+    ],
+  ),
 };

@@ -144,7 +144,8 @@ export class RedisPublisher implements Disposable {
     switch (failureOf(cause)) {
       case "refused": {
         if (!this.#settled(queue, pending)) return;
-        const doubtful = cause.message.startsWith("FORGOTTEN");
+        // Of one that was sent before, a refusal says nothing about the first time.
+        const doubtful = pending.inDoubt || cause.message.startsWith("FORGOTTEN");
         const message = `Redis refused: ${cause.message}`;
         pending.reject(
           doubtful
