@@ -81,7 +81,8 @@ function inOneLine(error: unknown): unknown {
   return Object.assign(new Error(message), { name, stack, cause });
 }
 
-function print(text: string): void {
+/** For people who start it; what `console` is given goes to the log. */
+export function print(text: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
 }
 

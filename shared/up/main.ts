@@ -1,4 +1,4 @@
-import { runProgram } from "@gru/shared/program";
+import { print, runProgram } from "@gru/shared/program";
 import { startUp, type Up, type UpAddress, upSchema } from "./up.ts";
 
 const purposes: Readonly<Record<UpAddress, string>> = {
@@ -27,8 +27,7 @@ if (import.meta.main) {
     profiles: new URL("./profiles/", import.meta.url),
     start: async (config) => {
       const up = await startUp(config);
-      // deno-lint-ignore no-console
-      console.log(welcome(up));
+      print(welcome(up));
       return up;
     },
   });
