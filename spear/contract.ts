@@ -121,6 +121,15 @@ export function memberId(groupId: string, userId: string): string {
   return `${groupId} ${userId}`;
 }
 
+/** Whom a mute is of: a user anywhere, everybody in a group, or with both a user in a group. */
+export function idsOfMute(
+  { kind, id }: Pick<MuteRecord, "kind" | "id">,
+): { readonly userId?: string; readonly groupId?: string } {
+  if (kind === "user") return { userId: id };
+  const [groupId = "", userId] = id.split(" ");
+  return userId === undefined ? { groupId } : { userId, groupId };
+}
+
 /** As the `msg` event brought it to the members; with its position. */
 export const messageSchema = z.object({
   id: z.string(),

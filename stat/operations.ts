@@ -5,6 +5,7 @@ import { type Client, RpcError } from "@gru/shared/rpc/contract";
 import {
   type Ban,
   clientAddress,
+  idsOfMute,
   memberId,
   type MuteRecord,
   type SpearContract,
@@ -327,14 +328,8 @@ export class Operations {
   /** The present mutes. */
   async mutes() {
     const { records, now } = await this.store.mutes.all();
-    return records.filter(({ until }) => until > now).map(({ kind, id, reason, until }) => {
-      const [groupId, userId] = kind === "user" ? [undefined, id] : id.split(" ");
-      return {
-        ...(userId === undefined ? {} : { userId }),
-        ...(groupId === undefined ? {} : { groupId }),
-        ...{ reason, until },
-      };
-    });
+    return records.filter(({ until }) => until > now)
+      .map(({ reason, until, ...whom }) => ({ ...idsOfMute(whom), reason, until }));
   }
 
   /** The present bans. */

@@ -10,6 +10,7 @@ import type { Mutes } from "./mutes.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "../broker/broker.ts";
 import {
   groupsShown,
+  idsOfMute,
   missedAtMost,
   type SpearContract,
   type TargetOfCommand,
@@ -145,9 +146,8 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
 
     mute: (record) => {
       mutes.add(record);
-      const { kind, id } = record;
-      if (kind === "user") return { connections: sessionsOf(id).length };
-      const [groupId = "", userId] = id.split(" ");
+      const { userId, groupId } = idsOfMute(record);
+      if (groupId === undefined) return { connections: sessionsOf(userId ?? "").length };
       const members = [...hub.members(groupTarget(groupId))];
       const concerned = members.filter((one) => userId === undefined || one.userId === userId);
       return { connections: concerned.length };

@@ -1,4 +1,5 @@
 /** The events of the cluster, for business systems that have no endpoint for hooks. */
+import { pause } from "@gru/shared/pause";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import type { Kind, KindData } from "./kinds.ts";
 
@@ -110,13 +111,4 @@ export function serverSentEvents(
 ): AsyncIterable<ServerSentEvent> {
   return body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
     .pipeThrough(new EventSourceParserStream());
-}
-
-async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  if (signal?.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  signal?.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
-  clearTimeout(timer);
 }

@@ -115,7 +115,7 @@ export class Delivery implements AsyncDisposable {
     while (this.#hasRoom && comparePositions(this.#readTo, head) < 0) {
       const { events, last, removed } = await this.#options.outbox.read(this.#readTo, perRead);
       if (this.#closing.signal.aborted) return;
-      if (comparePositions(removed, this.#removedTo) > 0) this.#removedTo = removed;
+      this.giveUp(removed);
       const allowed = events.filter(({ position }) => comparePositions(position, head) <= 0);
       const readTo = allowed.length < events.length ? head : last;
       for (const event of allowed) this.#take(event);
