@@ -268,7 +268,7 @@ const words = {
   clearHistory: ["Clear history", "清除历史"],
   askClear: ["Remove the stored messages of {0}", "删除 {0} 保存的消息"],
   clearNote: [
-    "They cannot be had again. Clients that return for them are told that they do not come.",
+    "This cannot be undone. Clients that ask for these messages are told that they are missing.",
     "删除后无法恢复；返回的客户端会被告知这些消息缺失。",
   ],
   cleared: ["They are gone.", "已删除。"],
