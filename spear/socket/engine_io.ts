@@ -266,6 +266,11 @@ export class LeanWebSocketServer extends WebSocketServer {
     });
   }
 
+  /** Nobody has headers to add to the answer of an upgrade: Engine.IO would look for them in each request. */
+  override emit(event: string, ...args: unknown[]): boolean {
+    return event !== "headers" && super.emit(event, ...args);
+  }
+
   /** The answer to the upgrade leaves together with Engine.IO's first packet. */
   override handleUpgrade(
     request: IncomingMessage,
@@ -405,18 +410,33 @@ function isProbe(message: unknown): boolean {
   return message instanceof Buffer && message.length === probe.length && message.equals(probe);
 }
 
+/** The parameters of a request's address, which Engine.IO would read from it once more. */
+export function setQuery(request: object, query: Readonly<Record<string, string>>): void {
+  Object.assign(request, { _query: query });
+}
+
+interface UpgradingEngine {
+  /** What answers for pages of other sites; a WebSocket needs none of it. */
+  middlewares: readonly unknown[];
+  handleUpgrade(request: never, socket: Duplex, head: never): void;
+}
+
 /**
  * Engine.IO makes a response for every upgrade, for middleware that waits for its end; the TCP socket would keep it,
  * and with it the request.
  */
 export function upgrade(
-  engine: { handleUpgrade(request: never, socket: Duplex, head: never): void },
+  engine: object,
   request: IncomingMessage,
   socket: Duplex,
   head: Uint8Array,
 ): void {
+  const upgrading = engine as UpgradingEngine;
+  const { middlewares } = upgrading;
   const before = socket.listenerCount("close");
-  engine.handleUpgrade(request as never, socket, head as never);
+  upgrading.middlewares = [];
+  upgrading.handleUpgrade(request as never, socket, head as never);
+  upgrading.middlewares = middlewares;
   const ofResponse = socket.listeners("close")[before];
   if (ofResponse !== undefined) socket.off("close", ofResponse as () => void);
 }

@@ -9,7 +9,7 @@ import { EventEmitter, once } from "node:events";
 import { createServer, type IncomingMessage } from "node:http";
 import { type AddressInfo, connect, Socket as TcpSocket } from "node:net";
 import type { Duplex } from "node:stream";
-import { Server as EngineServer } from "engine.io";
+import { Server as EngineServer, Socket as EngineIoSocket } from "engine.io";
 import { WebSocket } from "ws";
 import { slowTest, waitFor } from "@gru/shared/testing/harness";
 import { endPolling, type EngineSocket, LeanWebSocketServer } from "./engine_io.ts";
@@ -259,6 +259,24 @@ for (const cors of [false, { origin: true }]) {
     },
   );
 }
+
+Deno.test("Engine.IO: `_query` of a request is taken where it is set", () => {
+  const request = { url: "/socket.io/?transport=polling", _query: { transport: "websocket" } };
+  (new EngineServer() as Any).prepare(request);
+  assert.deepEqual(request._query, { transport: "websocket" });
+});
+
+Deno.test("Engine.IO: its timer for a ping is started by `schedulePing`, and only there in protocol 4", async () => {
+  const { schedulePing } = EngineIoSocket.prototype as Any;
+  (EngineIoSocket.prototype as Any).schedulePing = () => {};
+  try {
+    await using open = await overWebSocket();
+    assert.equal(open.any.pingIntervalTimer, null);
+    assert.equal(open.any.pingTimeoutTimer, null);
+  } finally {
+    (EngineIoSocket.prototype as Any).schedulePing = schedulePing;
+  }
+});
 
 Deno.test("Engine.IO and Node: what `memory.ts` throws away is where it was", async () => {
   await using open = await overWebSocket();

@@ -20,9 +20,10 @@ import {
   LeanWebSocketServer,
   ping,
   serveOldPolling,
+  setQuery,
   upgrade,
 } from "./engine_io.ts";
-import { Heartbeat } from "./heartbeat.ts";
+import { Heartbeat, startNoPingTimers } from "./heartbeat.ts";
 import { slim } from "./memory.ts";
 import { OpenConnections, type OpenConnectionsOptions } from "./open_connections.ts";
 import { originRefusal } from "./origins.ts";
@@ -98,7 +99,9 @@ export class Gateway implements AsyncDisposable {
     });
     for (const event of ["request", "upgrade"]) this.#http.removeAllListeners(event);
     engine.removeAllListeners("connection");
+    startNoPingTimers();
     serveOldPolling(engine);
+    engine.generateId = () => crypto.randomUUID();
     engine.on("connection", (socket: { readonly request: IncomingMessage }) => {
       const conn = socket as unknown as EngineSocket;
       const connection = new SocketConnection(conn, this.#options);
@@ -179,6 +182,7 @@ export class Gateway implements AsyncDisposable {
     const { headers } = request;
     const refusal = originRefusal({ headers, parameters }, this.#options.origins);
     if (refusal !== undefined) return answer(response, 403, refusal);
+    setQuery(request, parameters);
     const connection = this.#connectionOf(parameters);
     const pass = () => this.#engine.handleRequest(request as never, response);
     if (connection === undefined) return pass();
@@ -213,8 +217,9 @@ export class Gateway implements AsyncDisposable {
     this.#silent.delete(socket);
     socket.on("error", ignore);
     const { headers } = request;
+    const parameters = parametersOf(request);
     const refusal = request.url?.startsWith(path)
-      ? originRefusal({ headers, parameters: parametersOf(request) }, this.#options.origins)
+      ? originRefusal({ headers, parameters }, this.#options.origins)
       : "not found";
     if (refusal !== undefined) {
       socket.end(
@@ -224,6 +229,7 @@ export class Gateway implements AsyncDisposable {
       socket.once("close", () => clearTimeout(timer));
       return;
     }
+    setQuery(request, parameters);
     upgrade(this.#engine, request, socket, head);
     socket.off("error", ignore);
   }
@@ -241,7 +247,8 @@ function ignore(): void {}
 
 /** As Engine.IO reads them: of two with the same name the last counts. */
 function parametersOf({ url = "" }: IncomingMessage): Record<string, string> {
-  return Object.fromEntries(new URL(url, "http://spear").searchParams);
+  const [, query = ""] = /^[^?#]*\?([^#]*)/.exec(url) ?? [];
+  return Object.fromEntries(new URLSearchParams(query));
 }
 
 /**

@@ -256,6 +256,17 @@ Deno.test("where origins are limited every request is checked, not just the hand
   assert.match(script, /___eio\[0\]\(/);
 });
 
+Deno.test("polling is answered with what pages of other sites need, a WebSocket without it", async () => {
+  await using open = await spearAndGateway();
+  const head = (transport: string) =>
+    `GET /socket.io/?EIO=4&transport=${transport} HTTP/1.1\r\nOrigin: https://a.example`;
+  const ofPolling = await asked(open.address, head("polling"));
+  assert.match(ofPolling, /^HTTP\/1.1 200[^]*access-control-allow-origin: https:\/\/a.example/i);
+  const ofWebSocket = await asked(open.address, `${head("websocket")}\r\n${webSocketHead}`);
+  assert.match(ofWebSocket, /^HTTP\/1.1 101/);
+  assert.doesNotMatch(ofWebSocket, /access-control/i);
+});
+
 Deno.test("a spear answers a probe with a query, and keeps idle connections as long as its profile says", async () => {
   await using open = await spearAndGateway();
   for (const path of ["/", "/?probe=1"]) {

@@ -4,6 +4,7 @@
  * is written shortly before, the ping goes along with it: that is one write less here, and one read less at the client.
  */
 import { clearTimeout } from "node:timers";
+import { Socket } from "engine.io";
 
 /** Of Engine.IO's socket, most of it not public. */
 interface Engine {
@@ -36,6 +37,13 @@ class Turn {
     return this.#heartbeat.ride(this);
   }
 }
+
+/** From now on Engine.IO starts no timer that {@linkcode Heartbeat.take} would stop at once. */
+export function startNoPingTimers(): void {
+  (Socket.prototype as unknown as { schedulePing(): void }).schedulePing = noTimer;
+}
+
+function noTimer(): void {}
 
 /** Whether a ping is to go along with what is written now: then it counts as sent. @param socket of Engine.IO */
 export function pingRides(socket: object): boolean {
