@@ -29,6 +29,9 @@ export interface LoadResult {
   readonly deliveriesPerSecond: number;
   readonly sent: number;
   readonly accepted: number;
+  /** Messages that were answered with an error. */
+  readonly refused: number;
+  /** Deliveries of what was not refused. */
   readonly expected: number;
   readonly received: number;
   readonly p50Ms: number;
@@ -70,23 +73,31 @@ export class Load implements AsyncDisposable {
     };
   }
 
-  /** Sends at this rate, then waits for the deliveries. */
-  async run(perSecond: number, seconds: number): Promise<LoadResult> {
+  /**
+   * Sends at this rate, then waits for the deliveries.
+   * @param untilQuiet `false`: does not wait; what comes later is counted with the next run
+   */
+  async run(
+    perSecond: number,
+    seconds: number,
+    { untilQuiet = true }: { readonly untilQuiet?: boolean } = {},
+  ): Promise<LoadResult> {
     const share = perSecond / this.#workers.length;
     const began = performance.now();
     await ask(this.#workers, { do: "send", perSecond: share, seconds });
     const tookSeconds = (performance.now() - began) / 1000;
-    await this.#untilQuiet();
+    if (untilQuiet) await this.#untilQuiet();
     const results = await ask<WorkerResult>(this.#workers, { do: "result" });
     const latencies = new LatencyCounts();
     for (const result of results) latencies.merge(result.latencies);
-    const sum = (key: "sent" | "accepted" | "expected" | "received" | "lost") =>
+    const sum = (key: "sent" | "accepted" | "refused" | "expected" | "received" | "lost") =>
       results.reduce((total, result) => total + result[key], 0);
     return {
       sentPerSecond: sum("sent") / tookSeconds,
       deliveriesPerSecond: sum("received") / tookSeconds,
       sent: sum("sent"),
       accepted: sum("accepted"),
+      refused: sum("refused"),
       expected: sum("expected"),
       received: sum("received"),
       p50Ms: latencies.quantileMs(0.5),

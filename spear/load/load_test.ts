@@ -31,6 +31,27 @@ slowTest(
   },
 );
 
+slowTest("Load expects no deliveries of what was refused", async () => {
+  await using spear = await singleSpear({ "limits.messagesPerSecond": 10 });
+  const { load } = await Load.connect({
+    clients: 23,
+    groups: 5,
+    targets: [spear.address],
+    ticket: undefined,
+    sources: [],
+    senders: 1,
+    content: 20,
+    connecting: 4,
+    firstUser: 1,
+    workers: 1,
+  });
+  await using _load = load;
+  const { sent, accepted, refused, expected, received } = await load.run(100, 0.5);
+  assert.ok(refused > 0, `${refused}`);
+  assert.equal(accepted + refused, sent);
+  assert.equal(received, expected);
+});
+
 slowTest("Load names the client that cannot connect, and why", async () => {
   await using spear = await singleSpear({ "limits.connections": 3 });
   await assert.rejects(

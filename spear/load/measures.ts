@@ -62,8 +62,12 @@ export async function highestHeld<R extends Run>(
   return best;
 }
 
-function isHeld({ p99Ms, received, expected, lost, sentPerSecond }: LoadResult, rate: number) {
-  return p99Ms <= p99LimitMs && received === expected && lost === 0 && sentPerSecond > rate * 0.95;
+function isHeld(
+  { p99Ms, received, expected, refused, lost, sentPerSecond }: LoadResult,
+  rate: number,
+) {
+  return p99Ms <= p99LimitMs && received === expected && refused + lost === 0 &&
+    sentPerSecond > rate * 0.95;
 }
 
 export function median(values: readonly number[]): number {

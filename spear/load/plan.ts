@@ -65,6 +65,8 @@ export interface WorkerCount {
 export interface WorkerResult extends WorkerCount {
   readonly sent: number;
   readonly accepted: number;
+  /** Answered with an error: nobody is expected to get these. */
+  readonly refused: number;
   readonly latencies: Latencies;
   /** Connections that ended unexpectedly, since the start. */
   readonly lost: number;

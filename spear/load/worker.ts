@@ -11,6 +11,9 @@ import { TrackWorker } from "./track_worker.ts";
 /** The least time between two bursts, milliseconds. */
 const tickMs = 1;
 
+/** Of socket.io's packet that answers an event: `3`. */
+const answerType = 51;
+
 /** Marks the microseconds in a message, and their number of digits. */
 const stamp = { mark: "@t", digits: 12 } as const;
 
@@ -20,6 +23,7 @@ class LoadWorker {
   #next = 0;
   #sent = 0;
   #accepted = 0;
+  #refused = 0;
   #expected = 0;
   #received = 0;
   #lost = 0;
@@ -82,6 +86,7 @@ class LoadWorker {
     const result = {
       sent: this.#sent,
       accepted: this.#accepted,
+      refused: this.#refused,
       expected: this.#expected,
       received: this.#received,
       latencies: this.#latencies.entries(),
@@ -89,6 +94,7 @@ class LoadWorker {
     };
     this.#sent =
       this.#accepted =
+      this.#refused =
       this.#expected =
       this.#received =
         0;
@@ -116,9 +122,13 @@ class LoadWorker {
     const number = worker * senders + i;
     return this.#enter(sendTo, number, firstUser + clients + number, {
       onBytes: (data, start) => {
-        // `43<id>[{"success":true,…`
+        // `3<id>[{"success":true,…`, where the id is that of the group and one more
         const open = data.indexOf("[", start);
         if (data.toString("latin1", open + 2, open + 16) === '"success":true') this.#accepted++;
+        else if (data[start] === answerType) {
+          this.#refused++;
+          this.#expected -= this.#membersOf(Number(data.toString("latin1", start + 1, open)) - 1);
+        }
       },
     });
   }
@@ -176,15 +186,22 @@ class LoadWorker {
   }
 
   #message(): void {
-    const { clients, groups, content, workers, worker, firstGroup = 1 } = this.#plan;
+    const { groups, content, workers, worker, firstGroup = 1 } = this.#plan;
     const group = (worker + this.#next * workers) % groups;
     const sender = this.#senders[this.#next++ % this.#senders.length];
     const time = String(Math.round(now() * 1000)).slice(-stamp.digits).padStart(stamp.digits, "0");
     const text = `${stamp.mark}${time}`.padEnd(content, ".");
-    sender?.send(`22["msg",{"type":1,"target":{"id":${firstGroup + group}},"content":"${text}"}]`);
+    sender?.send(
+      `2${group + 1}["msg",{"type":1,"target":{"id":${firstGroup + group}},"content":"${text}"}]`,
+    );
     this.#sent++;
-    const first = Math.ceil(group * clients / groups);
-    this.#expected += Math.ceil((group + 1) * clients / groups) - first;
+    this.#expected += this.#membersOf(group);
+  }
+
+  /** @param group counted from 0 */
+  #membersOf(group: number): number {
+    const { clients, groups } = this.#plan;
+    return Math.ceil((group + 1) * clients / groups) - Math.ceil(group * clients / groups);
   }
 
   #receive(data: Buffer, start: number, end: number): void {
