@@ -47,6 +47,8 @@ export class Outlet {
   /** Where the fan-out has it in its list: who comes after it, and since when it has been due; undefined: it is not in the list. */
   next: Outlet | undefined;
   dueMs: number | undefined;
+  /** When the scheduler counted it last among the outlets that were given a frame. */
+  countedIn = 0;
 
   constructor(scheduler: WriteScheduler, sink: Sink, slow: SlowConsumer) {
     this.#scheduler = scheduler;
@@ -63,6 +65,7 @@ export class Outlet {
     // What is meant for this client alone has nothing to wait for, and who asked waits for the answer.
     const isAnswer = !(packet instanceof Frame);
     if (isAnswer) process.nextTick(flush, this);
+    else this.#scheduler.count(this);
     if (this.#batch === undefined) {
       this.#batch = isAnswer ? new Batch(undefined, packet) : this.#scheduler.first(packet);
       if (!isAnswer && !this.#blocked) this.#scheduler.schedule(this);
@@ -214,10 +217,13 @@ const leastWaitMs = 2;
 /** How often it is looked how busy the thread is; Linux counts what a thread uses in steps of 10 ms. */
 const periodMs = 200;
 /**
- * The share of a core that the thread may use before anything waits for it to use less, and at which all wait the whole window.
+ * The share of a core that the thread may use before anything waits for it to use less: the first where waiting saves nearly all
+ * writes, as many frames come for each socket within a window, the second where it saves hardly any.
  * Not the share of the time in which it writes: where others want the core too, a write takes as long as they are let in meanwhile.
  */
-const [calm, busy] = [0.6, 0.8];
+const [calmEarly, calmLate] = [0.6, 0.9];
+/** So much more, and all wait the whole window. */
+const calmToBusy = 0.2;
 
 /** The order in which the outlets of a node write: who has waited longest is next, so that no frame waits longer than others. */
 export class WriteScheduler implements Disposable {
@@ -239,6 +245,10 @@ export class WriteScheduler implements Disposable {
   #waitMs = 0;
   #periodBegan = -Infinity;
   #usedBefore = 0;
+  #period = 1;
+  /** Frames of this period, one for each outlet that was given it, and the outlets that were given any. */
+  #frames = 0;
+  #outlets = 0;
 
   constructor(
     { windowMs, now = () => performance.now(), usedMs = usedByThread, onWaited }:
@@ -254,6 +264,14 @@ export class WriteScheduler implements Disposable {
   first(packet: Packet): Batch {
     if (this.#first?.last !== packet) this.#first = new Batch(undefined, packet);
     return this.#first;
+  }
+
+  /** The outlet was given a frame. */
+  count(outlet: Outlet): void {
+    this.#frames++;
+    if (outlet.countedIn === this.#period) return;
+    outlet.countedIn = this.#period;
+    this.#outlets++;
   }
 
   schedule(outlet: Outlet): void {
@@ -309,11 +327,18 @@ export class WriteScheduler implements Disposable {
   /** Up at once and down slowly: waiting itself makes the thread less busy. */
   #adapt(now: number): void {
     const usedMs = this.#usedMs();
-    const share = (usedMs - this.#usedBefore) / (now - this.#periodBegan);
-    const wanted = this.#windowMs * Math.min(Math.max((share - calm) / (busy - calm), 0), 1);
+    const passedMs = now - this.#periodBegan;
+    const share = (usedMs - this.#usedBefore) / passedMs;
+    // That come for one socket within a window, beside the one that waits for them.
+    const others = this.#frames / Math.max(this.#outlets, 1) * this.#windowMs / passedMs;
+    const saved = others / (1 + others);
+    const calm = calmLate - saved * (calmLate - calmEarly);
+    const wanted = this.#windowMs * Math.min(Math.max((share - calm) / calmToBusy, 0), 1);
     this.#waitMs = Math.max(wanted, this.#waitMs * 0.7);
     this.#periodBegan = now;
     this.#usedBefore = usedMs;
+    this.#period++;
+    this.#frames = this.#outlets = 0;
     this.#onWaited?.(this.#longestMs);
     this.#longestMs = 0;
   }

@@ -446,7 +446,7 @@ Deno.test("WriteScheduler writes first to whoever has been due for longest", asy
   }));
 });
 
-Deno.test("WriteScheduler lets messages wait for others while its thread is busy, none longer than the window, and not when it is quiet or only waits for a core", async () => {
+Deno.test("WriteScheduler lets messages wait for others while its thread is busy, none longer than the window, and not when it is quiet, only waits for a core, or nothing else comes meanwhile", async () => {
   mock.timers.enable({ apis: ["setTimeout", "setImmediate"] });
   try {
     const windowMs = 20;
@@ -467,8 +467,8 @@ Deno.test("WriteScheduler lets messages wait for others while its thread is busy
       };
       return socket;
     });
-    /** What is due every 10 ms to all of them, for a second. */
-    const send = async (write: typeof each) => {
+    /** What is due every 10 ms to all of them, or to each part in turn, for a second. */
+    const send = async (write: typeof each, parts = 1) => {
       each = write;
       waits.length = 0;
       for (const socket of sockets) socket.writes = 0;
@@ -476,7 +476,9 @@ Deno.test("WriteScheduler lets messages wait for others while its thread is busy
       for (let sent = 0; now < began + 1000;) {
         for (; sent * rounds.everyMs <= now - began; sent++) {
           const one = frame(`${now}`);
-          for (const { outlet } of sockets) outlet.push(one);
+          for (let at = sent % parts; at < sockets.length; at += parts) {
+            sockets[at]?.outlet.push(one);
+          }
         }
         await endOfTurn();
         now++;
@@ -487,8 +489,8 @@ Deno.test("WriteScheduler lets messages wait for others while its thread is busy
       const writes = sockets.reduce((sum, socket) => sum + socket.writes, 0);
       return { perWrite: waits.length / writes, longestMs: Math.max(...waits) };
     };
-    const sendQuietly = async (write: typeof each) => {
-      const { perWrite, longestMs } = await send(write);
+    const sendQuietly = async (write: typeof each, parts?: number) => {
+      const { perWrite, longestMs } = await send(write, parts);
       assert.equal(perWrite, 1);
       assert.ok(longestMs < rounds.everyMs, `${longestMs} ms`);
     };
@@ -506,6 +508,9 @@ Deno.test("WriteScheduler lets messages wait for others while its thread is busy
     await send({ writeMs: 0.01, usedMs: 0.01 });
     await send({ writeMs: 0.01, usedMs: 0.01 });
     await sendQuietly({ writeMs: 0.01, usedMs: 0.01 });
+    // As busy, but nothing else comes for a socket while its message would wait.
+    await sendQuietly({ writeMs: 0.75, usedMs: 0.75 }, 10);
+    assert.ok((await send({ writeMs: 0.075, usedMs: 0.075 })).longestMs > rounds.everyMs);
   } finally {
     mock.timers.reset();
   }
