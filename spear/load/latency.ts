@@ -1,5 +1,16 @@
 /** Latencies counted in buckets whose bounds grow by 3 %: fast enough for millions per second, and mergeable. */
 
+/** Milliseconds. */
+export interface Percentiles {
+  readonly p50Ms: number;
+  readonly p90Ms: number;
+  readonly p99Ms: number;
+  readonly p999Ms: number;
+  readonly maxMs: number;
+}
+
+export type LatencyEntries = readonly (readonly [bucket: number, count: number])[];
+
 const bucketsPerE = 32;
 
 export class LatencyCounts {
@@ -13,7 +24,7 @@ export class LatencyCounts {
   }
 
   /** Adds the {@linkcode entries} of another. */
-  merge(entries: readonly (readonly [bucket: number, count: number])[]): void {
+  merge(entries: LatencyEntries): void {
     for (const [bucket, count] of entries) {
       this.#counts[bucket] = (this.#counts[bucket] ?? 0) + count;
     }
@@ -32,4 +43,21 @@ export class LatencyCounts {
     }
     return NaN;
   }
+
+  get percentiles(): Percentiles {
+    return {
+      p50Ms: this.quantileMs(0.5),
+      p90Ms: this.quantileMs(0.9),
+      p99Ms: this.quantileMs(0.99),
+      p999Ms: this.quantileMs(0.999),
+      maxMs: this.quantileMs(1),
+    };
+  }
+}
+
+/** The counts of several processes as one. */
+export function merged(all: Iterable<LatencyEntries>): LatencyCounts {
+  const counts = new LatencyCounts();
+  for (const entries of all) counts.merge(entries);
+  return counts;
 }

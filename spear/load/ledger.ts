@@ -93,6 +93,11 @@ export class Member {
     return this.#ledgerOfNow();
   }
 
+  /** Of the last message that came or was told to be missed; undefined before it is in. */
+  get position(): Position | undefined {
+    return this.#epoch === undefined ? undefined : { epoch: this.#epoch, seq: this.#seq };
+  }
+
   /** It is in; what comes after this position concerns it. */
   enter({ epoch, seq }: Position): void {
     if (this.#epoch === undefined) this.#enterEpoch(epoch, seq);

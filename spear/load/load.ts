@@ -1,30 +1,41 @@
 /**
- * Load for spears, from several processes: connects clients, sends to their groups, and reports what arrived and how
- * late.
+ * Load for spears, from several processes: connects clients, sends to them, and reports what arrived and how late.
+ * `command.ts` is its command line.
  */
-import { parseArgs } from "node:util";
-import { LatencyCounts } from "./latency.ts";
-import type { LoadCommand, LoadPlan, WorkerConnected, WorkerCount, WorkerResult } from "./plan.ts";
-import { runWorker } from "./worker.ts";
-import { type Counts, faultsOf } from "./ledger.ts";
+import { pause } from "@gru/shared/pause";
+import { merged, type Percentiles } from "./latency.ts";
+import type { Counts } from "./ledger.ts";
+import type {
+  LoadCommand,
+  LoadPlan,
+  Progress,
+  RecoveryResult,
+  WorkerConnected,
+  WorkerCount,
+  WorkerResult,
+} from "./plan.ts";
+import { WorkerProcess } from "./worker_process.ts";
 
-export interface LoadOptions extends Omit<LoadPlan, "worker"> {
+export interface LoadOptions extends Omit<LoadPlan, "worker" | "progress"> {
   /** Run the workers on this core. Linux, where `taskset` is installed. */
   readonly core?: number | undefined;
+  /** Called once a second with what each worker said last, while there is something to wait for. */
+  readonly onProgress?: ((workers: readonly Progress[]) => void) | undefined;
 }
 
-export interface LoadConnected {
-  readonly load: Load;
+/** The percentiles are of the time from a client's first attempt until it was authenticated and subscribed. */
+export interface Connecting extends Percentiles {
   readonly connectionsPerSecond: number;
   /** Failed attempts that were repeated, see {@linkcode LoadPlan.retryMs}. */
   readonly retries: number;
-  /** From a client's first attempt until it was authenticated and subscribed. */
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly maxMs: number;
 }
 
-export interface LoadResult {
+export interface LoadConnected extends Connecting {
+  readonly load: Load;
+}
+
+/** The percentiles are of the time from the sending of a message to each of its deliveries. */
+export interface LoadResult extends Percentiles {
   readonly sentPerSecond: number;
   readonly deliveriesPerSecond: number;
   readonly sent: number;
@@ -34,42 +45,61 @@ export interface LoadResult {
   /** Deliveries of what was not refused. */
   readonly expected: number;
   readonly received: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly maxMs: number;
   /** Connections that ended unexpectedly. */
   readonly lost: number;
+}
+
+/** The percentiles are of what came to members that were in. */
+export interface Recovered extends Counts, Percentiles {
+  /** Messages that came to members because they came back with a position. */
+  readonly recovered: number;
+  /** Members that were told that everything had come, and that something may be missing. */
+  readonly wholly: number;
+  readonly partly: number;
+  /** From the return until all were back. */
+  readonly backSeconds: number;
+  /** From the return until one member was back. */
+  readonly backP50Ms: number;
+  readonly backP99Ms: number;
+  readonly backMaxMs: number;
+  /** Attempts to come back that failed and were repeated. */
+  readonly retries: number;
 }
 
 /** When nothing more has arrived for this long, the run ends. */
 const patienceMs = 3000;
 
 export class Load implements AsyncDisposable {
-  readonly #workers: Worker[];
+  readonly #workers: WorkerProcess[];
 
-  private constructor(workers: Worker[]) {
+  private constructor(workers: WorkerProcess[]) {
     this.#workers = workers;
   }
 
   /** Starts the workers and connects all clients. @throws {Error} when a client cannot connect. */
-  static async connect(options: LoadOptions): Promise<LoadConnected> {
+  static async connect({ core, onProgress, ...plan }: LoadOptions): Promise<LoadConnected> {
     await using stack = new AsyncDisposableStack();
-    const workers = Array.from(
-      { length: options.workers },
-      (_, worker) => stack.use(new Worker({ ...options, worker }, options.core)),
+    const progress = onProgress !== undefined;
+    const said: Progress[] = Array.from(
+      { length: plan.workers },
+      () => ({ connected: 0, sent: 0, received: 0, latencies: [] }),
     );
+    const workers = Array.from({ length: plan.workers }, (_, worker) =>
+      stack.use(
+        new WorkerProcess({ ...plan, progress, worker }, core, (told) => {
+          said[worker] = told;
+          // Of all workers, which speak once a second, the first one gives the beat.
+          if (worker === 0) onProgress?.(said);
+        }),
+      ));
     const shares = await ask<WorkerConnected>(workers, { do: "connect" });
     const seconds = Math.max(...shares.map((share) => share.seconds));
-    const latencies = new LatencyCounts();
-    for (const share of shares) latencies.merge(share.latencies);
     stack.move();
     return {
       load: new Load(workers),
-      connectionsPerSecond: options.clients / seconds,
+      connectionsPerSecond: plan.clients / seconds,
       retries: shares.reduce((sum, share) => sum + share.retries, 0),
-      p50Ms: latencies.quantileMs(0.5),
-      p99Ms: latencies.quantileMs(0.99),
-      maxMs: latencies.quantileMs(1),
+      ...merged(shares.map(({ latencies }) => latencies)).percentiles,
     };
   }
 
@@ -82,14 +112,11 @@ export class Load implements AsyncDisposable {
     seconds: number,
     { untilQuiet = true }: { readonly untilQuiet?: boolean } = {},
   ): Promise<LoadResult> {
-    const share = perSecond / this.#workers.length;
     const began = performance.now();
-    await ask(this.#workers, { do: "send", perSecond: share, seconds });
+    await this.#send(perSecond, seconds);
     const tookSeconds = (performance.now() - began) / 1000;
     if (untilQuiet) await this.#untilQuiet();
     const results = await ask<WorkerResult>(this.#workers, { do: "result" });
-    const latencies = new LatencyCounts();
-    for (const result of results) latencies.merge(result.latencies);
     const sum = (key: "sent" | "accepted" | "refused" | "expected" | "received" | "lost") =>
       results.reduce((total, result) => total + result[key], 0);
     return {
@@ -100,9 +127,7 @@ export class Load implements AsyncDisposable {
       refused: sum("refused"),
       expected: sum("expected"),
       received: sum("received"),
-      p50Ms: latencies.quantileMs(0.5),
-      p99Ms: latencies.quantileMs(0.99),
-      maxMs: latencies.quantileMs(1),
+      ...merged(results.map(({ latencies }) => latencies)).percentiles,
       lost: sum("lost"),
     };
   }
@@ -112,15 +137,45 @@ export class Load implements AsyncDisposable {
    * @throws {Error} when that takes longer than two minutes
    */
   async track(perSecond: number, seconds: number): Promise<Counts> {
+    await this.#send(perSecond, seconds);
+    return together(await ask<Counts>(this.#workers, { do: "result" }));
+  }
+
+  /** Sends at this rate, and half-way cuts all members, which come back. With the option `recovery`. */
+  async recover(perSecond: number, seconds: number): Promise<Recovered> {
+    await this.#send(perSecond, seconds);
+    const results = await ask<RecoveryResult>(this.#workers, { do: "result" });
+    const sum = (key: "recovered" | "wholly" | "partly" | "retries") =>
+      results.reduce((total, result) => total + result[key], 0);
+    const back = merged(results.map((result) => result.back)).percentiles;
+    return {
+      ...together(results.map(({ counts }) => counts)),
+      recovered: sum("recovered"),
+      wholly: sum("wholly"),
+      partly: sum("partly"),
+      retries: sum("retries"),
+      backSeconds: Math.max(...results.map(({ backSeconds }) => backSeconds)),
+      backP50Ms: back.p50Ms,
+      backP99Ms: back.p99Ms,
+      backMaxMs: back.maxMs,
+      ...merged(results.map(({ latencies }) => latencies)).percentiles,
+    };
+  }
+
+  /** Sends nothing. Returns the connections that have ended unexpectedly since the start. */
+  async rest(seconds: number): Promise<number> {
+    await this.#send(0, seconds);
+    const results = await ask<WorkerResult>(this.#workers, { do: "result" });
+    return results.reduce((sum, { lost }) => sum + lost, 0);
+  }
+
+  /** The workers' process ids. */
+  get pids(): readonly number[] {
+    return this.#workers.map((worker) => worker.pid);
+  }
+
+  async #send(perSecond: number, seconds: number): Promise<void> {
     await ask(this.#workers, { do: "send", perSecond: perSecond / this.#workers.length, seconds });
-    const results = await ask<Counts>(this.#workers, { do: "result" });
-    return results.reduce((all, { silenceMs, ...counts }) => ({
-      ...all,
-      ...Object.fromEntries(
-        Object.entries(counts).map(([key, count]) => [key, all[key as keyof Counts] + count]),
-      ),
-      silenceMs: Math.max(all.silenceMs, silenceMs),
-    }));
   }
 
   async #untilQuiet(): Promise<void> {
@@ -132,13 +187,8 @@ export class Load implements AsyncDisposable {
       if (received >= counts.reduce((sum, count) => sum + count.expected, 0)) return;
       if (received !== before) since = performance.now();
       before = received;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
-  }
-
-  /** The workers' process ids. */
-  get pids(): readonly number[] {
-    return this.#workers.map((worker) => worker.pid);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -146,185 +196,16 @@ export class Load implements AsyncDisposable {
   }
 }
 
-async function ask<T>(workers: readonly Worker[], command: LoadCommand): Promise<T[]> {
+async function ask<T>(workers: readonly WorkerProcess[], command: LoadCommand): Promise<T[]> {
   return await Promise.all(workers.map((worker) => worker.ask(command) as Promise<T>));
 }
 
-/** A child process that runs `worker.ts`. */
-class Worker implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #answers: AsyncIterator<string>;
-
-  constructor(plan: LoadPlan, core: number | undefined) {
-    const words = [
-      ...(core === undefined ? [] : ["taskset", "-c", String(core)]),
-      ...["deno", "run", "--no-prompt", "--allow-net", "--ignore-env", import.meta.filename ?? ""],
-      ...["--worker", JSON.stringify(plan)],
-    ];
-    const [program = "", ...args] = words;
-    this.#child = new Deno.Command(program, { args, stdin: "piped", stdout: "piped" }).spawn();
-    this.#input = this.#child.stdin.getWriter();
-    this.#answers = linesOf(this.#child.stdout);
-  }
-
-  get pid(): number {
-    return this.#child.pid;
-  }
-
-  async ask(command: LoadCommand): Promise<unknown> {
-    await this.#input.write(new TextEncoder().encode(`${JSON.stringify(command)}\n`));
-    const { value, done } = await this.#answers.next();
-    if (done) throw new Error(`a load worker ended while asked to ${command.do}`);
-    const { answer, error } = JSON.parse(value);
-    if (error !== undefined) throw new Error(error);
-    return answer;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.#input.close().catch(() => {});
-    await this.#answers.return?.();
-    await this.#child.status;
-  }
-}
-
-async function* linesOf(bytes: ReadableStream<Uint8Array>): AsyncGenerator<string, void> {
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of bytes) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = lines.pop() ?? "";
-    yield* lines;
-  }
-}
-
-const flags = {
-  target: [
-    "http://127.0.0.1:31001",
-    "spears, separated by commas; clients are distributed over them",
-  ],
-  ticket: ["", "http://host:port of a ticket that chooses the spear, instead of --target"],
-  clients: ["1000", "connections that receive"],
-  groups: ["50", "groups; each client joins one, all groups have the same size"],
-  rate: ["100", "messages per second, for all groups together"],
-  seconds: ["10", "how long to send"],
-  warmup: ["2", "seconds of the same load before, not counted"],
-  content: ["50", "characters per message, at least 14"],
-  workers: ["1", "processes; one holds up to about 18 000 connections and uses one core"],
-  senders: ["4", "connections per worker that send"],
-  connecting: ["100", "connections per worker that are opened at once"],
-  sources: [
-    "",
-    "local addresses, separated by commas, each with ports for 28 000 connections; default: the system's",
-  ],
-  "first-user": ["1000000", "the number of the first user"],
-  core: ["", "run the workers on this core (Linux, taskset)"],
-} as const satisfies Record<string, readonly [fallback: string, text: string]>;
-
-type Flag = keyof typeof flags;
-
-function help(): string {
-  return [
-    "Connects clients to spears whose auth.scheme is open, sends messages to their groups and counts what arrives.",
-    "",
-    ...Object.entries(flags).map(([name, [fallback, text]]) =>
-      `  --${name.padEnd(12)} ${text}${fallback === "" ? "" : ` [${fallback}]`}`
+function together(counts: readonly Counts[]): Counts {
+  return counts.reduce((all, { silenceMs, ...others }) => ({
+    ...all,
+    ...Object.fromEntries(
+      Object.entries(others).map(([key, count]) => [key, all[key as keyof Counts] + count]),
     ),
-    "  --track        follow each message to each client: prints what was sent, accepted, refused, delivered, lost, doubled,",
-    "                 inverted (late), untold (a gap without a word) and missed (a gap that was told), and the longest silence of",
-    "                 any client; ends with 1 when a message is lost, doubled, inverted, untold or refused. The clients are those",
-    "                 of @gru/client, come by --ticket, and send themselves; --target, --warmup, --senders and --sources do nothing",
-    "  --json         print the result as JSON",
-  ].join("\n");
-}
-
-async function main(args: string[]): Promise<void> {
-  const options = Object.fromEntries(
-    Object.entries(flags).map(([name, [fallback]]) => [
-      name,
-      { type: "string" as const, default: fallback },
-    ]),
-  );
-  const { values }: { values: Record<string, string | boolean | undefined> } = parseArgs({
-    args,
-    options: {
-      ...options,
-      ...{ track: { type: "boolean" }, json: { type: "boolean" }, help: { type: "boolean" } },
-    },
-  });
-  // deno-lint-ignore no-console
-  const print = console.log;
-  if (values.help) return print(help());
-  const text = (flag: Flag) => String(values[flag]);
-  const number = (flag: Flag) => {
-    const value = Number(text(flag));
-    if (text(flag).trim() === "" || !(value >= 0)) {
-      throw new TypeError(`--${flag}: expected a number, got ${text(flag)}`);
-    }
-    return value;
-  };
-  const track = values.track === true;
-  if (track && text("ticket") === "") {
-    throw new TypeError("--ticket: expected the address of a ticket with --track, got none");
-  }
-  if (track && number("workers") > number("groups")) {
-    throw new TypeError(
-      `--workers: expected at most as many as --groups (${text("groups")}) with --track, got ${
-        text("workers")
-      }`,
-    );
-  }
-  const { load, connectionsPerSecond } = await Load.connect({
-    track,
-    targets: text("target").split(","),
-    ticket: text("ticket") || undefined,
-    clients: number("clients"),
-    groups: number("groups"),
-    content: number("content"),
-    workers: number("workers"),
-    senders: number("senders"),
-    connecting: number("connecting"),
-    sources: text("sources").split(",").filter((address) => address !== ""),
-    firstUser: number("first-user"),
-    core: text("core") === "" ? undefined : number("core"),
-  });
-  await using _load = load;
-  function show(result: Readonly<Record<string, number>>): void {
-    if (values.json) return print(JSON.stringify({ connectionsPerSecond, ...result }));
-    for (const [key, value] of Object.entries(result)) {
-      print(`${key.padEnd(20)} ${Number.isInteger(value) ? value : value.toFixed(2)}`);
-    }
-  }
-  if (!values.json) print(`connected: ${Math.round(connectionsPerSecond)} clients a second`);
-  if (track) {
-    const counts = await load.track(number("rate"), number("seconds"));
-    show({ ...counts });
-    if (Object.values(faultsOf(counts)).some((count) => count > 0)) Deno.exitCode = 1;
-    return;
-  }
-  if (number("warmup") > 0) await load.run(number("rate"), number("warmup"));
-  show({ ...await load.run(number("rate"), number("seconds")) });
-}
-
-if (import.meta.main) {
-  const [first, plan] = Deno.args;
-  if (first === "--worker" && plan !== undefined) {
-    await runWorker(
-      JSON.parse(plan),
-      linesOf(Deno.stdin.readable),
-      // deno-lint-ignore no-console
-      (line) => console.log(line),
-    );
-    // The parent process has ended; open connections would keep this process running.
-    Deno.exit();
-  } else {
-    try {
-      await main(Deno.args);
-    } catch (error) {
-      // deno-lint-ignore no-console
-      console.error(error instanceof Error ? error.message : String(error));
-      Deno.exit(1);
-    }
-  }
+    silenceMs: Math.max(all.silenceMs, silenceMs),
+  }));
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Load } from "./load.ts";
+import { Load, type LoadOptions } from "./load.ts";
 import { LatencyCounts } from "./latency.ts";
 import { singleSpear } from "../spear_testing.ts";
 import { slowTest } from "@gru/shared/testing/harness";
@@ -30,6 +30,58 @@ slowTest(
     assert.ok(p50Ms > 0 && p50Ms <= p99Ms);
   },
 );
+
+const small = {
+  ...{ clients: 23, groups: 5, ticket: undefined, sources: [], senders: 1, content: 20 },
+  ...{ connecting: 23, firstUser: 1, workers: 1 },
+} as const satisfies Partial<LoadOptions>;
+
+slowTest(
+  "Load over Engine.IO 3 gets its messages, and pings for as long as it is there",
+  async () => {
+    // A client that never pings is closed after the sum of the two.
+    await using spear = await singleSpear({ pingInterval: 200, pingTimeout: 800 });
+    const { load } = await Load.connect({ ...small, targets: [spear.address], protocol: "3" });
+    await using _load = load;
+    assert.equal(await load.rest(2), 0);
+    const { sent, accepted, expected, received, lost } = await load.run(100, 0.5);
+    assert.deepEqual([sent, accepted, received, lost], [50, 50, expected, 0]);
+  },
+);
+
+slowTest("unicast: each message comes to one client, who is in no group", async () => {
+  await using spear = await singleSpear();
+  const { load } = await Load.connect({ ...small, targets: [spear.address], unicast: true });
+  await using _load = load;
+  const { sent, accepted, expected, received } = await load.run(100, 0.5);
+  assert.deepEqual([sent, accepted, expected, received], [50, 50, 50, 50]);
+});
+
+for (const [title, size] of [["comes back with it", 1000], ["is counted as lost", 0]] as const) {
+  slowTest(
+    `recovery: what was sent while all were away ${title} (history of ${size})`,
+    async () => {
+      await using spear = await singleSpear({ "history.size": size });
+      const { load } = await Load.connect({
+        ...{ ...small, targets: [spear.address], recovery: true, awayMs: 200, workers: 2 },
+      });
+      await using _load = load;
+      const counts = await load.recover(1000, 1);
+      const { sent, accepted, delivered, reconnects, lost, doubled, inverted, untold } = counts;
+      assert.deepEqual(
+        { accepted, reconnects, doubled, inverted, untold },
+        { accepted: sent, reconnects: 23, doubled: 0, inverted: 0, untold: 0 },
+      );
+      assert.equal(sent, 1000);
+      assert.equal(counts.wholly + counts.partly, 23);
+      // Groups have four members or five.
+      const all = delivered + lost;
+      assert.ok(all >= 4 * sent && all <= 5 * sent, `${delivered} delivered, ${lost} lost`);
+      if (size === 0) assert.ok(lost > 0 && counts.recovered === 0);
+      else assert.ok(lost === 0 && counts.recovered > 0 && counts.wholly === 23);
+    },
+  );
+}
 
 slowTest("Load expects no deliveries of what was refused", async () => {
   await using spear = await singleSpear({ "limits.messagesPerSecond": 10 });

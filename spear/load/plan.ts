@@ -1,4 +1,7 @@
 /** What `load.ts` and its workers say to each other. */
+import type { LatencyCounts, LatencyEntries } from "./latency.ts";
+import type { Counts } from "./ledger.ts";
+import type { Protocol } from "./line.ts";
 
 /** The plan of the whole load, sent to each worker. */
 export interface LoadPlan {
@@ -33,6 +36,29 @@ export interface LoadPlan {
    * each of them. The answer to `result` is then a `Counts`.
    */
   readonly track?: boolean;
+  /** What the clients speak; default 4. */
+  readonly protocol?: Protocol | undefined;
+  /** Each message goes to one member, as a user, in turn; the members are in no group. */
+  readonly unicast?: boolean | undefined;
+  /**
+   * Half-way through a `send` all members lose their connections at once, and come back with the position of the last message
+   * that they have. The answer to `result` is then a {@linkcode RecoveryResult}.
+   */
+  readonly recovery?: boolean | undefined;
+  /** In a recovery storm: how long the members stay away; default 0. */
+  readonly awayMs?: number | undefined;
+  /** The worker says once a second how far it is. */
+  readonly progress?: boolean | undefined;
+}
+
+/** The number of the group of a member, which is counted from 0. */
+export function groupOf({ clients, groups, firstGroup = 1 }: LoadPlan, member: number): number {
+  return firstGroup + Math.floor(member * groups / clients);
+}
+
+/** How many members a group has. @param group counted from 0 */
+export function membersOf({ clients, groups }: LoadPlan, group: number): number {
+  return Math.ceil((group + 1) * clients / groups) - Math.ceil(group * clients / groups);
 }
 
 export type LoadCommand =
@@ -50,10 +76,25 @@ export interface WorkerConnected {
   /** Failed attempts that were repeated. */
   readonly retries: number;
   /** From the first attempt until the client was authenticated and subscribed. */
-  readonly latencies: Latencies;
+  readonly latencies: LatencyEntries;
 }
 
-export type Latencies = readonly (readonly [bucket: number, count: number])[];
+/** How far a worker is. */
+export interface SoFar {
+  /** Members that are in now. */
+  readonly connected: number;
+  /** The messages since the last result. */
+  readonly sent: number;
+  /** The deliveries since the last result. */
+  readonly received: number;
+  /** Of these deliveries. */
+  readonly latencies: LatencyCounts;
+}
+
+export interface Progress extends Omit<SoFar, "latencies"> {
+  /** Of the last second. */
+  readonly latencies: LatencyEntries;
+}
 
 export interface WorkerCount {
   /** Deliveries that the messages of this worker should cause, at all workers together. */
@@ -67,7 +108,23 @@ export interface WorkerResult extends WorkerCount {
   readonly accepted: number;
   /** Answered with an error: nobody is expected to get these. */
   readonly refused: number;
-  readonly latencies: Latencies;
+  readonly latencies: LatencyEntries;
   /** Connections that ended unexpectedly, since the start. */
   readonly lost: number;
+}
+
+export interface RecoveryResult {
+  readonly counts: Counts;
+  /** Messages that came to members because they came back with a position. */
+  readonly recovered: number;
+  /** Members that were told that everything had come, and that something may be missing. */
+  readonly wholly: number;
+  readonly partly: number;
+  /** From the return until all members of this worker were back. */
+  readonly backSeconds: number;
+  /** From the return until a member was back. */
+  readonly back: LatencyEntries;
+  readonly retries: number;
+  /** Of what was not recovered but came as it was sent. */
+  readonly latencies: LatencyEntries;
 }

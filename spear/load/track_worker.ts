@@ -2,7 +2,7 @@
 import { pause } from "@gru/shared/pause";
 import { LatencyCounts } from "./latency.ts";
 import { type Counts, Ledger } from "./ledger.ts";
-import type { LoadPlan, WorkerConnected } from "./plan.ts";
+import { groupOf, type LoadPlan, type SoFar, type WorkerConnected } from "./plan.ts";
 import { settled, Talk, Witness } from "./witness.ts";
 
 /** How long a client may take to come in. */
@@ -12,6 +12,8 @@ export class TrackWorker {
   readonly #plan: LoadPlan;
   readonly #witnesses: Witness[] = [];
   #ledger = new Ledger();
+  /** Stays empty: the messages of the library's clients carry no stamp. */
+  readonly #latencies = new LatencyCounts();
 
   constructor(plan: LoadPlan) {
     this.#plan = plan;
@@ -56,16 +58,25 @@ export class TrackWorker {
     await pause(seconds * 1000);
   }
 
+  get soFar(): SoFar {
+    return {
+      connected: this.#witnesses.filter(({ readySince }) => readySince < Infinity).length,
+      sent: this.#ledger.sent,
+      received: this.#ledger.delivered,
+      latencies: this.#latencies,
+    };
+  }
+
   async result(): Promise<Counts> {
     return await settled(this.#witnesses, this.#ledger);
   }
 
   /** A group has all its members in one process, which can so compare what they get. */
   *#members(): Generator<readonly [userId: number, group: number]> {
-    const { clients, groups, workers, worker, firstUser, firstGroup = 1 } = this.#plan;
+    const { clients, workers, worker, firstUser, firstGroup = 1 } = this.#plan;
     for (let i = 0; i < clients; i++) {
-      const group = Math.floor(i * groups / clients);
-      if (group % workers === worker) yield [firstUser + i, firstGroup + group];
+      const group = groupOf(this.#plan, i);
+      if ((group - firstGroup) % workers === worker) yield [firstUser + i, group];
     }
   }
 }

@@ -3,8 +3,8 @@
  * connections is the library's work.
  */
 import { connect, type ConnectOptions, type Group, type Gru } from "@gru/client";
-import { pause } from "@gru/shared/pause";
 import { type Counts, type Ledger, Member } from "./ledger.ts";
+import { holdsWithin } from "./pace.ts";
 
 export interface WitnessOptions extends Omit<ConnectOptions, "user"> {
   readonly userId: number;
@@ -142,18 +142,11 @@ export async function settled(
   timeoutMs = 120_000,
 ): Promise<Counts> {
   const isBack = (witness: Witness) => witness.ready && witness.unanswered === 0;
-  if (!await within(timeoutMs, () => witnesses.every(isBack))) {
+  if (!await holdsWithin(timeoutMs, () => witnesses.every(isBack))) {
     const { ready, unanswered, userId, trouble } = witnesses.find((one) => !isBack(one)) as Witness;
     const what = ready ? `waits for ${unanswered} answers` : `is not back: ${trouble}`;
     throw new Error(`after ${timeoutMs} ms user ${userId} ${what}`);
   }
-  await within(patienceMs, () => ledger.lostTo(witnesses) === 0);
+  await holdsWithin(patienceMs, () => ledger.lostTo(witnesses) === 0);
   return ledger.counts(witnesses);
-}
-
-async function within(ms: number, isSo: () => boolean): Promise<boolean> {
-  for (const endAt = performance.now() + ms; performance.now() < endAt; await pause(20)) {
-    if (isSo()) return true;
-  }
-  return isSo();
 }
