@@ -18,6 +18,7 @@ export const idgenContract = defineContract("idgen", {
     output: z.object({ ids: z.array(decimalId) }),
     // A repeated call returns new ids. The ids of the first call are then never used.
     idempotent: true,
+    often: true,
   },
   /** The parts of an id: Unix milliseconds, worker 0–1023, sequence 0–4095. */
   decode: {

@@ -249,6 +249,7 @@ export async function openNode(
       const server = app === undefined
         ? await serveHttp({
           ...{ host, port, tls, limits, log },
+          upgrade: calls.upgrade,
           // A call's body is bounded where it is read: after the key was checked.
           bodyBytes: Infinity,
           // Calls first: nothing else comes thousands of times a second.

@@ -3,7 +3,7 @@
  * no setting for it. It accepts the port's connections, and passes on those that speak HTTP/2.
  */
 import { Buffer } from "node:buffer";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -11,7 +11,7 @@ import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-
 import { context, propagation } from "@opentelemetry/api";
 import { refusal } from "./body.ts";
 import { type Connection, type Connections, lastWordsMs } from "./connections.ts";
-import type { HttpHandler, HttpLimits, TlsFiles } from "./options.ts";
+import type { HttpHandler, HttpLimits, TlsFiles, Upgrade } from "./options.ts";
 
 export interface Http1Options {
   readonly handler: HttpHandler;
@@ -19,6 +19,7 @@ export interface Http1Options {
   readonly tls: TlsFiles | undefined;
   readonly limits: HttpLimits;
   readonly connections: Connections;
+  readonly upgrade: Upgrade | undefined;
   /** Receives connections that speak HTTP/2; undefined: HTTP/2 is not served. */
   readonly http2: ((socket: Socket) => void) | undefined;
 }
@@ -43,8 +44,13 @@ export function http1Server(options: Http1Options): Server {
       : options.onError(error);
   }
 
+  /** What asked for another protocol and does not get it. */
+  const refusals = new WeakMap<IncomingMessage, Response>();
   const answer = getRequestListener((request, bindings) => {
-    const { url = "" } = (bindings as HttpBindings).incoming;
+    const { incoming } = bindings as HttpBindings;
+    const { url = "" } = incoming;
+    const refused = refusals.get(incoming);
+    if (refused !== undefined) return refused;
     const { remoteAddress = "", remotePort = 0 } = (bindings as HttpBindings).incoming.socket;
     if (forbiddenMethods.has(request.method)) return new Response(null, { status: 405 });
     if (dotSegment.test(url.split(/[?#]/, 1)[0] ?? "")) {
@@ -78,6 +84,31 @@ export function http1Server(options: Http1Options): Server {
     void answer(incoming, outgoing);
   }
 
+  /** Those that stay are answered on a connection that ends then: the server has let go of it. */
+  function onUpgrade(incoming: IncomingMessage, socket: Socket, upgrade: Upgrade): void {
+    const connection = bySocket.get(socket);
+    if (connection === undefined) return void socket.destroy();
+    const { url = "", headers } = incoming;
+    const whole = `http://${headers.host ?? thisMachine}${url}`;
+    const isAsked = headers.upgrade?.toLowerCase() === upgrade.protocol;
+    if (isAsked && URL.canParse(whole) && url.startsWith("/") && !dotSegment.test(url)) {
+      const given = Object.entries(headers).map(([name, value]) => [name, String(value)]);
+      const taken = upgrade.take(new Request(whole, { headers: given as [string, string][] }));
+      if (!(taken instanceof Response)) {
+        return leaveHttp(connection, connections, limits, upgrade.protocol, taken);
+      }
+      refusals.set(incoming, taken);
+    }
+    const outgoing = new ServerResponse(incoming);
+    outgoing.shouldKeepAlive = false;
+    outgoing.assignSocket(socket);
+    outgoing.once("finish", () => {
+      outgoing.detachSocket(socket);
+      socket.end();
+    });
+    listener(incoming, outgoing);
+  }
+
   const settings = {
     headersTimeout: limits.headersMs,
     requestTimeout: limits.requestMs,
@@ -96,6 +127,14 @@ export function http1Server(options: Http1Options): Server {
   }, listener);
   // A failed handshake is the client's problem.
   server.on("tlsClientError", () => {});
+
+  const { upgrade } = options;
+  if (upgrade !== undefined) {
+    server.on(
+      "upgrade",
+      (incoming: IncomingMessage, socket: Socket) => onUpgrade(incoming, socket, upgrade),
+    );
+  }
 
   // Runs before the server's own listener, which would start to read.
   const event = tls === undefined ? "connection" : "secureConnection";
@@ -128,6 +167,29 @@ export function http1Server(options: Http1Options): Server {
     });
   }
   return server;
+}
+
+function leaveHttp(
+  connection: Connection,
+  connections: Connections,
+  { keepAliveMs }: HttpLimits,
+  protocol: string,
+  { headers, use }: Exclude<ReturnType<Upgrade["take"]>, Response>,
+): void {
+  const { socket } = connection;
+  const fields = { connection: "Upgrade", upgrade: protocol, ...headers };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join("")}\r\n`);
+  let quietSince = connections.now;
+  connection.isOverdue = (now) => connection.underWay === 0 && now - quietSince > keepAliveMs;
+  use({
+    socket,
+    began: () => connections.began(connection),
+    ended: () => {
+      quietSince = connections.now;
+      connections.ended(connection);
+    },
+  });
 }
 
 /** With OpenTelemetry, Deno does this for `Deno.serve`; for `node:http` (2.9) it only makes the request's own span. */

@@ -1,4 +1,5 @@
 /** The options and the result of one HTTP port. */
+import type { Socket } from "node:net";
 import type { Logger } from "../log.ts";
 
 export interface TlsFiles {
@@ -51,6 +52,25 @@ export const defaultLimits: HttpLimits = {
 /** A larger request body is answered with 413, and the part over the limit is not stored. */
 export type BodyLimit = number | ((request: Request) => number);
 
+/** A connection that has left HTTP. It is closed when it has been quiet for `keepAliveMs`, and with the port. */
+export interface Upgraded {
+  readonly socket: Socket;
+  /** Something has begun that the port waits for when it closes. */
+  began(): void;
+  ended(): void;
+}
+
+/** For connections that are to leave HTTP/1.1, by the header `Upgrade`. */
+export interface Upgrade {
+  /** As the header names it. A request for another one is answered as if it had not asked. */
+  readonly protocol: string;
+  /** The answer of a refusal; or the headers of the answer 101, behind which `use` has the connection. */
+  readonly take: (request: Request) => Response | {
+    readonly headers: Readonly<Record<string, string>>;
+    readonly use: (connection: Upgraded) => void;
+  };
+}
+
 export interface ServeOptions {
   readonly host: string;
   /** 0: any free one. */
@@ -60,6 +80,7 @@ export interface ServeOptions {
   readonly tls?: TlsFiles | undefined;
   /** Serves HTTP/2 too: with prior knowledge, or by ALPN with TLS. Default true. */
   readonly http2?: boolean;
+  readonly upgrade?: Upgrade | undefined;
   readonly limits?: Partial<HttpLimits>;
   /** Default 65 536. `Infinity`: the handler itself limits what it reads. */
   readonly bodyBytes?: BodyLimit;

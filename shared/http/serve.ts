@@ -41,7 +41,8 @@ export async function serveHttp(options: ServeOptions): Promise<HttpServer> {
   const connections = new Connections(limits);
   const common = { handler: underWay.handle, onError, limits, connections };
   const http2 = options.http2 === false ? undefined : http2Side(common);
-  const server = http1Server({ ...common, tls, http2: http2?.take });
+  const { upgrade } = options;
+  const server = http1Server({ ...common, tls, upgrade, http2: http2?.take });
   try {
     await listen(server, host, port);
   } catch (cause) {

@@ -14,6 +14,8 @@ export interface OutgoingCall {
   readonly idempotent: boolean;
   /** See {@linkcode Method}. */
   readonly waits: boolean;
+  /** See {@linkcode Method}. */
+  readonly often: boolean;
   /** JSON. */
   readonly body: string;
   /** Both times are on the clock of `performance.now()`, milliseconds. */
@@ -58,6 +60,7 @@ export function bindClient<C extends Contract>(
         method: name,
         idempotent: method.idempotent,
         waits: method.waits === true,
+        often: method.often === true,
         body: encode(what, input),
         started,
         deadline: Math.min(started + limitMs, options.parent?.deadline ?? Infinity),

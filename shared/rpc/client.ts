@@ -138,7 +138,7 @@ class PeerPool implements Pool {
       service: this.service,
       name,
       origin,
-      clusterKey,
+      ...{ clusterKey, tls },
       openHttp: () =>
         Deno.createHttpClient({
           http1: false,

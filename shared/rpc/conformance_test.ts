@@ -1,4 +1,4 @@
-/** What callers may rely on with every engine: over HTTP/2, or directly to the handlers. */
+/** What callers may rely on with every engine: over HTTP/2, over one connection that stays open, or directly to the handlers. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { z } from "zod";
@@ -21,8 +21,15 @@ const contract = defineContract("trial", {
   },
   hang: { input: z.strictObject({}), output: z.strictObject({}), idempotent: true },
   take: { input: z.strictObject({}), output: z.strictObject({}), idempotent: false },
+  ready: { input: z.strictObject({}), output: z.strictObject({}), idempotent: true },
 });
 type Trial = typeof contract;
+const often = defineContract(
+  "trial",
+  Object.fromEntries(
+    Object.entries(contract.methods).map(([name, method]) => [name, { ...method, often: true }]),
+  ) as unknown as Trial["methods"],
+);
 
 interface Options {
   readonly timeoutMs?: number;
@@ -41,6 +48,7 @@ const fallback: Handlers<Trial> = {
   convert: ({ text, times }) => ({ length: String(text.length * times) }),
   hang: () => new Promise(() => {}),
   take: () => ({}),
+  ready: () => ({}),
 };
 
 const openLocal: Open = async (stack, handlers, options) =>
@@ -62,7 +70,40 @@ const openRemote: Open = async (stack, handlers, { timeoutMs = 5000, ...options 
   return stack.use(await connectRpc(contract, { registry, timeoutMs }));
 };
 
-for (const [engine, open] of [["remote", openRemote], ["local", openLocal]] as const) {
+/** Calls over one connection that stays open. */
+const openLine: Open = async (stack, handlers, { timeoutMs = 5000, ...options } = {}) => {
+  const clusterKey = "the key of the trial";
+  let [address, requests] = ["", 0];
+  const rpc = rpcHandler(
+    [serveContract(often, { ...fallback, ...handlers })],
+    { ...options, clusterKey, address: () => address },
+  );
+  const handler = (request: Request) => {
+    if (request.method === "POST") requests++;
+    return rpc(request);
+  };
+  const server = stack.use(
+    await serveHttp({
+      ...{ host: "127.0.0.1", port: 0, handler, upgrade: rpc.upgrade },
+      ...{ bodyBytes: Infinity, drainMs: 0 },
+    }),
+  );
+  address = server.origin;
+  const registry = stack.use(new MemoryRegistry());
+  await registry.register({
+    ...{ service: "trial", name: "trial1", addresses: { rpc: address }, startedAt: 1, meta: {} },
+  });
+  const client = stack.use(await connectRpc(often, { registry, timeoutMs, clusterKey }));
+  await waitFor(async () => {
+    const before = requests;
+    await client.any.ready({}, { timeoutMs: 5000 });
+    return requests === before;
+  });
+  return client;
+};
+
+const engines = { remote: openRemote, line: openLine, local: openLocal };
+for (const [engine, open] of Object.entries(engines)) {
   const conforms = (name: string, fn: (stack: AsyncDisposableStack) => Promise<void>) =>
     Deno.test(`${engine}: ${name}`, async () => {
       await using stack = new AsyncDisposableStack();

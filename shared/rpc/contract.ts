@@ -15,6 +15,8 @@ export interface Method<I extends z.ZodType = z.ZodType, O extends z.ZodType = z
    * answered at once, and uses a connection of its own.
    */
   readonly waits?: boolean;
+  /** True: it is called for every message, with little in and out. Such calls go over a connection that stays open (`lines.ts`). */
+  readonly often?: boolean;
 }
 
 export type Methods = Readonly<Record<string, Method>>;

@@ -4,6 +4,8 @@ import { pause } from "../pause.ts";
 import type { OutgoingCall } from "./bind.ts";
 import { InstanceFault } from "./faults.ts";
 import { RpcError } from "./contract.ts";
+import type { TlsFiles } from "../http/serve.ts";
+import { LineClient } from "./line_client.ts";
 import { type CallProof, proofHeader, Prover } from "./proof.ts";
 import { errorOf, excerpt, readAnswer, timeoutHeader } from "./wire.ts";
 
@@ -18,6 +20,7 @@ export interface PeerOptions {
    * instances.
    */
   readonly openHttp: () => Deno.HttpClient;
+  readonly tls: Partial<TlsFiles> | undefined;
   readonly onEjected: () => void;
   /** Called when a call at this instance has ended. */
   readonly onFreed: (peer: Peer) => void;
@@ -67,6 +70,8 @@ export class Peer {
   #http: Deno.HttpClient;
   /** For calls of methods that wait. */
   #waitingHttp: Deno.HttpClient | undefined;
+  /** For calls of methods that are called often. */
+  readonly #line: LineClient;
   #failures = 0;
   #pauseMs = firstPauseMs;
   #restUntil = -Infinity;
@@ -80,6 +85,13 @@ export class Peer {
     this.#prover = options.clusterKey === undefined
       ? undefined
       : new Prover(options.clusterKey, "rpc", options.origin);
+    const path = `/${options.service}`;
+    this.#line = new LineClient({
+      ...{ origin: options.origin, path, tls: options.tls },
+      prove: () => this.#prover?.prove({ method: "GET", path, terms: [""] }, undefined),
+      sealOf: (proof, header) =>
+        this.#prover?.check(proof, 101, header) === "no" ? undefined : this.#prover?.sealOf(proof),
+    });
   }
 
   /**
@@ -127,18 +139,35 @@ export class Peer {
   async #call(call: OutgoingCall, timeoutMs: number, signal: AbortSignal): Promise<unknown> {
     const { service } = this.#options;
     if (this.#prover?.calleeProven === false) await this.#handshake();
-    const { status, text } = await this.#exchange(`/${service}/${call.method}`, signal, {
-      method: "POST",
-      timeoutMs: String(Math.max(1, Math.floor(timeoutMs))),
-      body: call.body,
-      idempotent: call.idempotent,
-      waits: call.waits,
-    });
+    const wholeMs = String(Math.max(1, Math.floor(timeoutMs)));
+    const overLine = call.often
+      ? this.#line.call(call.method, wholeMs, call.body, signal)
+      : undefined;
+    const { status, text } =
+      await (overLine === undefined
+        ? this.#exchange(`/${service}/${call.method}`, signal, {
+          method: "POST",
+          timeoutMs: wholeMs,
+          body: call.body,
+          idempotent: call.idempotent,
+          waits: call.waits,
+        })
+        : this.#heard(overLine));
     if (status !== 200) throw this.#failureOf(status, text);
     try {
       return call.read(text);
     } catch (cause) {
       throw this.#fault((cause as Error).message, "", cause);
+    }
+  }
+
+  async #heard(answer: Promise<Answer>): Promise<Answer> {
+    try {
+      return await answer;
+    } catch (cause) {
+      throw transportError(this.#who, cause);
+    } finally {
+      this.lastAnswerAt = performance.now();
     }
   }
 
@@ -324,6 +353,7 @@ export class Peer {
   #reconnect(): void {
     if (this.#closed.signal.aborted) return;
     this.#http.close();
+    this.#line.reset();
     this.#waitingHttp?.close();
     this.#waitingHttp = undefined;
     this.#http = this.#options.openHttp();
@@ -340,6 +370,7 @@ export class Peer {
     this.#abortAbandoned();
     await this.#probing;
     this.#http.close();
+    this.#line.close();
     this.#waitingHttp?.close();
   }
 

@@ -13,6 +13,7 @@
  */
 import { Buffer } from "node:buffer";
 import { createHmac, hash, randomBytes } from "node:crypto";
+import type { Seal } from "./lines.ts";
 
 export const proofHeader = "gru-proof";
 
@@ -39,11 +40,13 @@ export interface RequestParts {
 class Keys {
   readonly #call: Hmac;
   readonly #answer: Hmac;
+  readonly #line: Hmac;
 
   constructor(key: string, use: ProofUse) {
     const derive = (side: string) => new Hmac(`gru ${use} ${side} 1`, key);
     this.#call = derive("call");
     this.#answer = derive("answer");
+    this.#line = derive("line");
   }
 
   ofCall({ method, path, terms }: RequestParts, callee: string, claim: string): string {
@@ -52,6 +55,11 @@ class Keys {
 
   ofAnswer(call: string, status: number, claim: string, body: string): string {
     return this.#answer.of([call, status, claim, body].join("\n"));
+  }
+
+  /** For the connection that this call has opened. */
+  sealOf(call: string): Seal {
+    return (side, place, line) => this.#line.of(`${call}\n${side}\n${place}\n${line}`);
   }
 }
 
@@ -144,6 +152,11 @@ export class Prover {
     this.#offsetMs = offsetMs;
     return "renewed";
   }
+
+  /** Of the lines on the connection that this call has opened. */
+  sealOf(call: CallProof): Seal {
+    return this.#keys.sealOf(call.mac);
+  }
 }
 
 /** The result of a verification: the reason of a rejection, or the hash that the body must have. */
@@ -155,6 +168,8 @@ export interface Verification {
   readonly bodyHash?: string | undefined;
   /** Makes the header of the answer; undefined for callers that do not ask for a proof. */
   readonly proveAnswer?: (status: number, body?: string) => string;
+  /** Of the lines on the connection that this call opens. */
+  readonly seal?: Seal;
 }
 
 export interface VerifierOptions {
@@ -234,7 +249,7 @@ export class Verifier {
     if (!this.#isFirst(caller, Number(count), clock)) {
       return { refusal: "used", message: "The proof was used before", proveAnswer };
     }
-    return { bodyHash: hash, proveAnswer };
+    return { bodyHash: hash, proveAnswer, seal: this.#keys.sealOf(mac) };
   }
 
   #clock(): number {

@@ -1,9 +1,12 @@
 /** Serves contracts over HTTP: `POST /<service>/<method>`, JSON in and out. */
 import { BodyTooLarge, readText } from "../http/body.ts";
+import type { Upgrade } from "../http/serve.ts";
 import type { Registry } from "prom-client";
 import type { Logger } from "../log.ts";
 import { RpcError, rpcStatus } from "./contract.ts";
 import { Dispatcher, type Service } from "./dispatch.ts";
+import { serveLines } from "./line_server.ts";
+import { lineProtocol } from "./lines.ts";
 import { observeCalls } from "./metrics.ts";
 import { bodyHash, proofHeader, type Verification, Verifier } from "./proof.ts";
 import { errorText, excerpt, maxTimeoutMs, timeoutHeader, toRpcError } from "./wire.ts";
@@ -33,6 +36,8 @@ export interface RpcHandler {
   (request: Request): Promise<Response>;
   /** From now on calls are rejected as `unavailable`, without effect; calls under way are finished. */
   drain(): void;
+  /** Pass it to `serveHttp`: calls that come often then come over a connection that stays open. */
+  readonly upgrade: Upgrade;
 }
 
 const answerHeaders = { "content-type": "application/json" };
@@ -61,14 +66,7 @@ export function rpcHandler(
   ): Promise<string> {
     const started = performance.now();
     const { headers, method } = request;
-    if (verification.refusal !== undefined) {
-      // A call with a used proof may have been served: to the caller it is the same as a lost connection.
-      throw new RpcError(
-        verification.refusal === "used" ? "unavailable" : "unauthenticated",
-        verification.message ?? "",
-        { retryable: false },
-      );
-    }
+    requireProof(verification);
     if (method === "GET") return probe(path);
     if (method !== "POST") {
       throw new RpcError("invalid_argument", `${method} /${excerpt(path)}: only POST is served`);
@@ -97,24 +95,59 @@ export function rpcHandler(
     const { url, headers } = request;
     const slash = url.indexOf("/", url.indexOf("//") + 2);
     const verification = verifier?.verify(request, headers.get(timeoutHeader) ?? "") ?? open;
-    let status = 200;
-    let text;
     try {
-      text = await answer(request, url.slice(slash + 1), verification);
+      const text = await answer(request, url.slice(slash + 1), verification);
+      return sealed(200, text, verification);
     } catch (cause) {
-      const error = toRpcError(cause, "The call failed");
-      if (error !== cause) log?.error("RPC call failed: {error}", { error: cause });
-      status = rpcStatus[error.code];
-      text = errorText(error);
+      return refuse(cause, verification);
     }
+  }
+
+  function refuse(cause: unknown, verification: Verification): Response {
+    const error = toRpcError(cause, "The call failed");
+    if (error !== cause) log?.error("RPC call failed: {error}", { error: cause });
+    return sealed(rpcStatus[error.code], errorText(error), verification);
+  }
+
+  function sealed(status: number, text: string, verification: Verification): Response {
     if (verification.proveAnswer === undefined) {
       return new Response(text, status === 200 ? answerInit : { ...answerInit, status });
     }
-    const sealed = { ...answerHeaders, [proofHeader]: verification.proveAnswer(status, text) };
-    return new Response(text, { status, headers: sealed });
+    const headers = { ...answerHeaders, [proofHeader]: verification.proveAnswer(status, text) };
+    return new Response(text, { status, headers });
   }
 
-  return Object.assign(handle, { drain: () => dispatcher.drain() });
+  function takeLines(request: Request): ReturnType<Upgrade["take"]> {
+    const { url } = request;
+    const service = url.slice(url.indexOf("/", url.indexOf("//") + 2) + 1);
+    const verification = verifier?.verify(request, "") ?? open;
+    try {
+      requireProof(verification);
+      probe(service);
+      const { proveAnswer, seal } = verification;
+      if (verifier !== undefined && seal === undefined) {
+        throw new RpcError("unauthenticated", "Calls over one connection need a proof of the key");
+      }
+      return {
+        headers: proveAnswer === undefined ? {} : { [proofHeader]: proveAnswer(101) },
+        use: (connection) => serveLines(connection, service, dispatcher, seal),
+      };
+    } catch (cause) {
+      return refuse(cause, verification);
+    }
+  }
+
+  return Object.assign(handle, {
+    drain: () => dispatcher.drain(),
+    upgrade: { protocol: lineProtocol, take: takeLines },
+  });
+}
+
+function requireProof({ refusal, message = "" }: Verification): void {
+  if (refusal === undefined) return;
+  // A call with a used proof may have been served: to the caller it is the same as a lost connection.
+  const code = refusal === "used" ? "unavailable" : "unauthenticated";
+  throw new RpcError(code, message, { retryable: false });
 }
 
 function timeoutOf(header: string | null, defaultMs: number): number {
