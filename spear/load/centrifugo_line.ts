@@ -15,8 +15,9 @@ const connectId = 1;
 const subscribeId = 2;
 
 class CentrifugoLine extends RawWebSocket implements Line {
-  readonly user: number;
-  readonly group: number | undefined;
+  readonly #user: number;
+  /** What it subscribes to: a user gets nothing without it. */
+  readonly #own: LineTarget;
   readonly #onMessage: OnBytes;
   readonly #onAnswer: LineOptions["onAnswer"];
   readonly #entered = Promise.withResolvers<void>();
@@ -24,10 +25,10 @@ class CentrifugoLine extends RawWebSocket implements Line {
   #isOver = false;
 
   constructor(options: LineOptions) {
-    const { host, port, user, onLost } = options;
+    const { host, port, user, group, onLost } = options;
     super({ ...options, path: "/connection/websocket" });
-    this.user = user;
-    this.group = options.group;
+    this.#user = user;
+    this.#own = group === undefined ? { user } : { group };
     this.#onMessage = options.onMessage;
     this.#onAnswer = options.onAnswer;
     this.#entered.promise.catch(() => {});
@@ -40,9 +41,8 @@ class CentrifugoLine extends RawWebSocket implements Line {
 
   async enter(): Promise<void> {
     await this.upgraded;
-    const channel = this.group === undefined ? undefined : channelOf({ group: this.group });
     this.#command(connectId, { connect: {} });
-    if (channel !== undefined) this.#command(subscribeId, { subscribe: { channel } });
+    this.#command(subscribeId, { subscribe: { channel: channelOf(this.#own) } });
     await this.#entered.promise;
   }
 
@@ -51,7 +51,7 @@ class CentrifugoLine extends RawWebSocket implements Line {
     const [type, to] = "user" in target ? [0, target.user] : [1, target.group];
     const createTime = Date.now();
     const data =
-      `{"createTime":${createTime},"fromId":${this.user},"msgType":${type},"target":{"id":${to},"type":-1},"content":"${content}"}`;
+      `{"createTime":${createTime},"fromId":${this.#user},"msgType":${type},"target":{"id":${to},"type":-1},"content":"${content}"}`;
     this.sendText(
       `{"id":${id + subscribeId},"publish":{"channel":"${channelOf(target)}","data":${data}}}`,
     );
@@ -82,9 +82,9 @@ class CentrifugoLine extends RawWebSocket implements Line {
     const { id, error } = JSON.parse(text);
     if (this.#isIn) return this.#onAnswer?.(id - subscribeId, error === undefined, () => text);
     if (error !== undefined) {
-      return this.#entered.reject(new Error(`user ${this.user}: ${text}`));
+      return this.#entered.reject(new Error(`user ${this.#user}: ${text}`));
     }
-    if (id !== (this.group === undefined ? connectId : subscribeId)) return;
+    if (id !== subscribeId) return;
     this.#isIn = true;
     this.#entered.resolve();
   }
@@ -94,7 +94,7 @@ function channelOf(target: LineTarget): string {
   return "user" in target ? `u${target.user}` : `g${target.group}`;
 }
 
-/** Resolves when the client is connected, and is subscribed if there is a group. @throws {Error} with the server's answer */
+/** Resolves when the client is connected and subscribed to the group, or else to what is for the user. @throws {Error} with the server's answer */
 export async function openCentrifugoLine(options: LineOptions): Promise<Line> {
   const line = new CentrifugoLine(options);
   try {

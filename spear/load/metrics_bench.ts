@@ -100,7 +100,7 @@ async function roundOf(
   const order = round % 2 === 0 ? kinds : kinds.toReversed();
   const open = [];
   for (const kind of order) {
-    const server = stack.use(await ServerUnderTest.start(kind, cores.server));
+    const server = stack.use(await ServerUnderTest.start(kind, { core: cores.server }));
     const { load } = await Load.connect({
       ...{ ...usualLoad, firstUser: 1, targets: [server.address], core: cores.load },
       ...{ clients, groups },

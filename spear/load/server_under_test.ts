@@ -4,55 +4,52 @@ import { freePort, taskArguments, taskEnvironment } from "@gru/shared/testing/ha
 import { pause } from "@gru/shared/pause";
 import { type Usage, usageOf } from "./measures.ts";
 
-/** `unmeasured`: a spear that counts nothing, see `unmeasured_bench.ts`. */
-export type ServerKind = "spear" | "unmeasured" | "socket.io" | "ws";
+/**
+ * `unmeasured`: a spear that counts nothing, see `unmeasured_bench.ts`. `centrifugo-history`: Centrifugo that keeps as many
+ * messages for as long as a spear does by default, and numbers them; `centrifugo` keeps nothing.
+ */
+export type ServerKind = "spear" | "unmeasured" | "socket.io" | "ws" | CentrifugoKind;
+export type CentrifugoKind = "centrifugo" | "centrifugo-history";
 
 export interface Cores {
   readonly server: number | undefined;
   readonly load: number | undefined;
 }
 
+export interface ServerOptions {
+  readonly core: number | undefined;
+  /** The path of Centrifugo's program. */
+  readonly centrifugo?: string | undefined;
+}
+
+export function isCentrifugo(kind: ServerKind): kind is CentrifugoKind {
+  return kind === "centrifugo" || kind === "centrifugo-history";
+}
+
+interface Program {
+  readonly words: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
 export class ServerUnderTest implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly address: string;
 
-  constructor(kind: ServerKind, core: number | undefined) {
-    const port = freePort();
-    const limits = ["connections", "messagesPerSecond", "connectionsPerUser"];
-    const flags = {
-      port,
-      monitorPort: freePort(),
-      mode: "single",
-      drainMs: 0,
-      "log.level": "error",
-    };
-    const isSpear = kind === "spear" || kind === "unmeasured";
-    const [script, ...others] = taskArguments("spear").reverse();
-    const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
-    const spear = [
-      ...others.reverse(),
-      kind === "unmeasured" ? here("unmeasured_bench.ts") : script ?? "",
-      ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
-      ...limits.map((limit) => `--limits.${limit}=1000000`),
-      ...(kind === "unmeasured" ? ["--trailMessages=0"] : []),
-    ];
-    const plain = ["run", "--no-prompt", "--allow-net", "--allow-env", here("plain_bench.ts")];
-    const args = isSpear ? spear : [...plain, kind, String(port)];
-    const [program, before] = core === undefined
-      ? ["deno", []]
-      : ["taskset", ["-c", String(core), "deno"]];
-    const env = isSpear ? taskEnvironment("spear") : {};
-    this.#child = new Deno.Command(program, { args: [...before, ...args], env, stdin: "null" })
-      .spawn();
+  private constructor({ words, env }: Program, port: number) {
+    const [program = "", ...args] = words;
+    this.#child = new Deno.Command(program, { args, env, stdin: "null" }).spawn();
     this.address = `http://127.0.0.1:${port}`;
   }
 
-  static async start(kind: ServerKind, core: number | undefined): Promise<ServerUnderTest> {
-    const server = new ServerUnderTest(kind, core);
-    const { hostname, port } = new URL(server.address);
+  /** Resolves when it listens. @throws {Error} when it does not within half a minute */
+  static async start(kind: ServerKind, options: ServerOptions): Promise<ServerUnderTest> {
+    const port = freePort();
+    await using stack = new AsyncDisposableStack();
+    const server = stack.use(new ServerUnderTest(programOf(kind, port, options), port));
     for (let attempt = 0;; attempt++) {
       try {
-        (await Deno.connect({ hostname, port: Number(port) })).close();
+        (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+        stack.move();
         return server;
       } catch (error) {
         if (attempt === 600) throw error;
@@ -66,7 +63,75 @@ export class ServerUnderTest implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
+    try {
+      this.#child.kill("SIGKILL");
+    } catch (error) {
+      // It has ended by itself.
+      if (!(error instanceof TypeError)) throw error;
+    }
     await this.#child.status;
   }
+}
+
+function programOf(kind: ServerKind, port: number, { core, centrifugo }: ServerOptions): Program {
+  if (isCentrifugo(kind)) {
+    if (centrifugo === undefined) throw new TypeError(`--centrifugo: expected the path, got none`);
+    // By `taskset` in any case: it is a program that the benchmark may run.
+    const cores = core ?? `0-${navigator.hardwareConcurrency - 1}`;
+    return {
+      words: ["taskset", "-c", `${cores}`, centrifugo],
+      env: {
+        ...(core === undefined ? {} : { GOMAXPROCS: "1" }),
+        ...centrifugoSettings(kind, port),
+      },
+    };
+  }
+  const isSpear = kind === "spear" || kind === "unmeasured";
+  const pinned = core === undefined ? [] : ["taskset", "-c", `${core}`];
+  const plain = ["run", "--no-prompt", "--allow-net", "--allow-env", here("plain_bench.ts")];
+  const args = isSpear ? spearArguments(kind, port) : [...plain, kind, `${port}`];
+  return { words: [...pinned, "deno", ...args], env: isSpear ? taskEnvironment("spear") : {} };
+}
+
+function spearArguments(kind: "spear" | "unmeasured", port: number): string[] {
+  const flags = {
+    port,
+    monitorPort: freePort(),
+    mode: "single",
+    drainMs: 0,
+    "log.level": "error",
+  };
+  const limits = ["connections", "messagesPerSecond", "connectionsPerUser"];
+  const words = taskArguments("spear");
+  const script = words.pop() ?? "";
+  return [
+    ...words,
+    kind === "unmeasured" ? here("unmeasured_bench.ts") : script,
+    ...Object.entries(flags).map(([key, value]) => `--${key}=${value}`),
+    ...limits.map((limit) => `--limits.${limit}=1000000`),
+    ...(kind === "unmeasured" ? ["--trailMessages=0"] : []),
+  ];
+}
+
+/** Clients need no tokens, and may publish. All else is as it comes. */
+function centrifugoSettings(kind: CentrifugoKind, port: number): Record<string, string> {
+  const channel = kind === "centrifugo"
+    ? {}
+    : { HISTORY_SIZE: "1000", HISTORY_TTL: "300s", FORCE_RECOVERY: "true" };
+  const settings = {
+    CLIENT_INSECURE: "true",
+    HTTP_SERVER_ADDRESS: "127.0.0.1",
+    HTTP_SERVER_PORT: `${port}`,
+    LOG_LEVEL: "error",
+    ...prefixed("CHANNEL_WITHOUT_NAMESPACE_", channel),
+  };
+  return prefixed("CENTRIFUGO_", settings);
+}
+
+function prefixed(prefix: string, values: Readonly<Record<string, string>>) {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [prefix + key, value]));
+}
+
+function here(file: string): string {
+  return fileURLToPath(new URL(file, import.meta.url));
 }

@@ -1,6 +1,6 @@
 /**
- * A spear compared with plain socket.io and bare `ws` on the same Deno, with the same clients: `deno task bench:spear`,
- * and `deno task bench:spear --help`. The server has one core and the load the other, if `taskset` is installed. All
+ * A spear compared with plain socket.io and bare `ws` on the same Deno, and with Centrifugo where its program is given, with the
+ * same clients: `deno task bench:spear`, and `deno task bench:spear --help`. The server has one core and the load the other, if `taskset` is installed. All
  * contestants run in turn in every round; the tables show medians.
  */
 import { parseArgs } from "node:util";
@@ -8,10 +8,20 @@ import { Load, type LoadOptions } from "./load.ts";
 import { highestHeld, median, namedIn, p99LimitMs, usualLoad } from "./measures.ts";
 import { compareMeasured, measuredTitle } from "./metrics_bench.ts";
 import { pause } from "@gru/shared/pause";
-import { type Cores, ServerUnderTest } from "./server_under_test.ts";
+import {
+  type Cores,
+  isCentrifugo,
+  type ServerOptions,
+  ServerUnderTest,
+} from "./server_under_test.ts";
 
-const contestants = ["spear", "socket.io", "ws"] as const;
+const usual = ["spear", "socket.io", "ws"] as const;
+const contestants = [...usual, "centrifugo", "centrifugo-history"] as const;
 type Contestant = (typeof contestants)[number];
+
+interface Setting extends Pick<ServerOptions, "centrifugo"> {
+  readonly cores: Cores;
+}
 
 interface Scene extends AsyncDisposable {
   readonly server: ServerUnderTest;
@@ -22,11 +32,13 @@ interface Scene extends AsyncDisposable {
 
 async function scene(
   contestant: Contestant,
-  cores: Cores,
+  { cores, centrifugo }: Setting,
   options: Pick<LoadOptions, "clients" | "groups"> & Partial<LoadOptions>,
 ): Promise<Scene> {
   await using stack = new AsyncDisposableStack();
-  const server = stack.use(await ServerUnderTest.start(contestant, cores.server));
+  const server = stack.use(
+    await ServerUnderTest.start(contestant, { core: cores.server, centrifugo }),
+  );
   await pause(500);
   const memoryBefore = (await server.usage()).memoryBytes;
   const { load, connectionsPerSecond } = await Load.connect({
@@ -34,6 +46,7 @@ async function scene(
     firstUser: 1,
     targets: [server.address],
     core: cores.load,
+    protocol: isCentrifugo(contestant) ? "centrifugo" : "4",
     ...options,
   });
   stack.use(load);
@@ -77,7 +90,7 @@ interface Case {
   readonly title: string;
   /** The column whose ratio to plain socket.io is shown. */
   readonly ratioOf: string;
-  readonly run: (contestant: Contestant, cores: Cores) => Promise<Row>;
+  readonly run: (contestant: Contestant, setting: Setting) => Promise<Row>;
 }
 
 /** Half of what plain socket.io takes or less: nobody has to wait for anybody. */
@@ -85,8 +98,8 @@ function partLoad(clients: number, size: number, perSecond: number): Case {
   return {
     title: `part load: ${clients / size} groups of ${size} clients, ${perSecond} messages a second`,
     ratioOf: "p99 ms",
-    run: async (contestant, cores) => {
-      await using open = await scene(contestant, cores, { clients, groups: clients / size });
+    run: async (contestant, setting) => {
+      await using open = await scene(contestant, setting, { clients, groups: clients / size });
       await open.load.run(perSecond, 5);
       return await fixedRate(open, perSecond, 10);
     },
@@ -97,8 +110,8 @@ const cases: Readonly<Record<string, Case>> = {
   group: {
     title: `one group of 1000 clients: most deliveries a second with p99 up to ${p99LimitMs} ms`,
     ratioOf: "deliveries/s",
-    run: async (contestant, cores) => {
-      await using open = await scene(contestant, cores, { clients: 1000, groups: 1 });
+    run: async (contestant, setting) => {
+      await using open = await scene(contestant, setting, { clients: 1000, groups: 1 });
       await open.load.run(50, 1);
       return await highestRate(open, 50);
     },
@@ -106,8 +119,8 @@ const cases: Readonly<Record<string, Case>> = {
   groups: {
     title: "200 groups of 20 clients: 10 000 messages a second",
     ratioOf: "p99 ms",
-    run: async (contestant, cores) => {
-      await using open = await scene(contestant, cores, { clients: 4000, groups: 200 });
+    run: async (contestant, setting) => {
+      await using open = await scene(contestant, setting, { clients: 4000, groups: 200 });
       // First at the same rate, so that the code is compiled and the heap has its size; long enough for several garbage
       // collections.
       await open.load.run(10_000, 5);
@@ -117,8 +130,8 @@ const cases: Readonly<Record<string, Case>> = {
   groupsMost: {
     title: `200 groups of 20 clients: most deliveries a second with p99 up to ${p99LimitMs} ms`,
     ratioOf: "deliveries/s",
-    run: async (contestant, cores) => {
-      await using open = await scene(contestant, cores, { clients: 4000, groups: 200 });
+    run: async (contestant, setting) => {
+      await using open = await scene(contestant, setting, { clients: 4000, groups: 200 });
       await open.load.run(1000, 1);
       return await highestRate(open, 1000);
     },
@@ -130,8 +143,8 @@ const cases: Readonly<Record<string, Case>> = {
   quiet: {
     title: "quiet: 200 clients in groups of 10, 200 messages a second",
     ratioOf: "p50 ms",
-    run: async (contestant, cores) => {
-      await using open = await scene(contestant, cores, { clients: 200, groups: 20 });
+    run: async (contestant, setting) => {
+      await using open = await scene(contestant, setting, { clients: 200, groups: 20 });
       // Until the garbage of connecting is collected.
       await open.load.run(200, 8);
       return await fixedRate(open, 200, 15);
@@ -140,17 +153,17 @@ const cases: Readonly<Record<string, Case>> = {
   connecting: {
     title: "4000 clients connect, authenticate and subscribe",
     ratioOf: "connections/s",
-    run: async (contestant, cores) => {
-      await using open = await scene(contestant, cores, { clients: 4000, groups: 200 });
+    run: async (contestant, setting) => {
+      await using open = await scene(contestant, setting, { clients: 4000, groups: 200 });
       return { "connections/s": open.connectionsPerSecond };
     },
   },
   memory: {
     title: "18 000 clients in groups of 20, all idle: resident memory of the server",
     ratioOf: "KB per client",
-    run: async (contestant, cores) => {
+    run: async (contestant, setting) => {
       const clients = 18_000;
-      await using open = await scene(contestant, cores, { clients, groups: 900, senders: 1 });
+      await using open = await scene(contestant, setting, { clients, groups: 900, senders: 1 });
       // Until the garbage of connecting is gone: V8 collects it when little has happened for 38 s.
       await pause(60_000);
       const { memoryBytes } = await open.server.usage();
@@ -173,7 +186,8 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       only: { type: "string", default: [...Object.keys(cases), "metrics"].join(",") },
-      contestants: { type: "string", default: contestants.join(",") },
+      contestants: { type: "string" },
+      centrifugo: { type: "string" },
       rounds: { type: "string", default: "3" },
       pin: { type: "string", default: Deno.build.os === "linux" ? "0,1" : "" },
       help: { type: "boolean" },
@@ -186,13 +200,20 @@ async function main(): Promise<void> {
       "  --only         cases, comma list:",
       ...Object.entries(cases).map(([name, { title }]) => `                 ${name}: ${title}`),
       `                 metrics: ${measuredTitle}`,
-      `  --contestants  comma list [${contestants.join(",")}]`,
+      `  --contestants  comma list of ${contestants.join(", ")} [${usual.join(",")}]`,
+      "  --centrifugo   the path of the program of Centrifugo 6, which is then a contestant; centrifugo-history keeps messages (Linux)",
       "  --rounds       [3]",
       "  --pin          the core of the server, the core of the load; empty: any (Linux, taskset) [0,1]",
     ].join("\n"));
   }
   const [server, load] = values.pin === "" ? [] : values.pin.split(",").map(Number);
-  const taking = namedIn(values.contestants, contestants, "contestants");
+  const { centrifugo } = values;
+  const asked = values.contestants ??
+    [...usual, ...(centrifugo === undefined ? [] : ["centrifugo"])].join(",");
+  const taking = namedIn(asked, contestants, "contestants");
+  if (centrifugo === undefined && taking.some(isCentrifugo)) {
+    throw new TypeError(`--centrifugo: expected the path of its program for ${asked}, got none`);
+  }
   for (const name of values.only.split(",")) {
     if (name === "metrics") {
       await compareMeasured({ rounds: Number(values.rounds), cores: { server, load }, print });
@@ -203,7 +224,9 @@ async function main(): Promise<void> {
     const rows = new Map<Contestant, Row[]>(taking.map((contestant) => [contestant, []]));
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const contestant of taking) {
-        rows.get(contestant)?.push(await test.run(contestant, { server, load }));
+        rows.get(contestant)?.push(
+          await test.run(contestant, { cores: { server, load }, centrifugo }),
+        );
       }
     }
     print(`\n${test.title}`);
@@ -212,14 +235,14 @@ async function main(): Promise<void> {
     const of = (contestant: Contestant, column: string) =>
       median((rows.get(contestant) ?? []).map((row) => row[column] ?? NaN));
     print([
-      "".padEnd(12),
+      "".padEnd(20),
       ...columns.map((column) => column.padStart(18)),
       ...(compared ? [`${test.ratioOf}: ratio`.padStart(24)] : []),
     ].join(""));
     for (const contestant of taking) {
       const ratio = of(contestant, test.ratioOf) / of("socket.io", test.ratioOf);
       print([
-        contestant.padEnd(12),
+        contestant.padEnd(20),
         ...columns.map((column) => show(of(contestant, column)).padStart(18)),
         ...(compared ? [`${ratio.toFixed(2)} x`.padStart(24)] : []),
       ].join(""));
