@@ -15,7 +15,11 @@ export const idgenContract = defineContract("idgen", {
   /** `count` new ids, ascending. */
   next: {
     input: z.strictObject({ count: z.number().int().min(1).max(maxIdsPerCall) }),
-    output: z.object({ ids: z.array(decimalId) }),
+    output: z.object({
+      ids: z.array(decimalId),
+      /** `unique`: they may be kept for a moment before they are used. Earlier versions do not say it. */
+      order: z.enum(["strict", "unique"]).optional(),
+    }),
     // A repeated call returns new ids. The ids of the first call are then never used.
     idempotent: true,
     often: true,

@@ -154,7 +154,10 @@ export async function startIdgen(
   }
 
   const handlers: Handlers<IdgenContract> = {
-    next: async ({ count }, call) => ({ ids: await issue(count, () => call.signal.aborted) }),
+    next: async ({ count }, call) => ({
+      ids: await issue(count, () => call.signal.aborted),
+      order,
+    }),
     getMsgId: async (_, call) => {
       const [id = ""] = await issue(1, () => call.signal.aborted);
       return { id };
