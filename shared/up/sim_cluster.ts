@@ -283,13 +283,14 @@ export class SimCluster implements Truth {
     ) => name);
   }
 
-  /** Ids that are never given twice, after a moment. */
+  /** Ids that are never given twice, after a moment. In every tenth history they are only unique, so that spears keep some ahead. */
   ids(actor: Actor): RpcClient<IdgenContract> {
     const way = new Way(`${this.seed} ${actor.name} idgen`, this.settings.insideMs);
     const next = ({ count }: { count: number }) =>
-      new Promise<{ ids: string[] }>((resolve) =>
+      new Promise<Awaited<ReturnType<RpcClient<IdgenContract>["any"]["next"]>>>((resolve) =>
         this.time.after(2 * way.delay(), () => {
-          resolve({ ids: Array.from({ length: count }, () => String(1000 + ++this.#ids)) });
+          const ids = Array.from({ length: count }, () => String(1000 + ++this.#ids));
+          resolve({ ids, order: this.seed.endsWith("1") ? "unique" : "strict" });
         }, actor)
       );
     // deno-lint-ignore no-explicit-any
