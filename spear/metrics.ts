@@ -8,6 +8,7 @@ import type { Hub } from "./hub/hub.ts";
 import { LastMinute, type Minute } from "./last_minute.ts";
 import type { Frame } from "./packets.ts";
 import type { Counts } from "./session/context.ts";
+import type { Asked, Cause } from "./session/intake.ts";
 import type { Session } from "./session/session.ts";
 import type { Submit } from "./session/submit.ts";
 import type { Refusals } from "./refusals.ts";
@@ -59,6 +60,12 @@ export const spearMetrics = {
     type: "counter",
     help: "Events of clients; code: 0 for success, else the errorCode, or in_doubt",
     labels: ["event", "code"],
+  },
+  gru_spear_overloaded_total: {
+    type: "counter",
+    help:
+      "What was refused because the node had more to do than it could; cause: its thread, or the broker",
+    labels: ["asked", "cause"],
   },
   gru_spear_disconnects_total: {
     type: "counter",
@@ -132,6 +139,7 @@ export class SpearMetrics implements Counts {
   readonly #refusals: Refusals | undefined;
   readonly #results = { accepted: 0, refused: 0, dropped: 0, in_doubt: 0 };
   readonly #events = new Map<string, number>();
+  readonly #overloaded = new Map<string, number>();
   /** All from the beginning, so that the first one of a kind is seen as an increase. */
   readonly #disconnects = new Map([...reasons.values(), "client"].map((reason) => [reason, 0]));
   readonly #recoveries = { true: 0, false: 0 };
@@ -170,6 +178,11 @@ export class SpearMetrics implements Counts {
         [...this.#events].map(([key, n]) => {
           const [event = "", code = ""] = key.split(" ");
           return [{ event, code }, n] as const;
+        }),
+      gru_spear_overloaded_total: () =>
+        [...this.#overloaded].map(([key, n]) => {
+          const [asked = "", cause = ""] = key.split(" ");
+          return [{ asked, cause }, n] as const;
         }),
       gru_spear_disconnects_total: () =>
         [...this.#disconnects].map(([reason, n]) => [{ reason }, n] as const),
@@ -220,6 +233,11 @@ export class SpearMetrics implements Counts {
   refused(): void {
     this.#results.refused++;
     this.#minute.add("refused");
+  }
+
+  /** It had more to do than it could. */
+  overloaded(asked: Asked, cause: Cause): void {
+    add(this.#overloaded, `${asked} ${cause}`);
   }
 
   /** A frame is about to be given to its members. */

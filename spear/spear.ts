@@ -47,12 +47,13 @@ import { GroupUsers } from "./presence/group_users.ts";
 import { groupKinds } from "./groups_config.ts";
 import { Hub } from "./hub/hub.ts";
 import { idgenIds, type IdSource, localIds } from "./ids.ts";
+import { Intake, takenOn } from "./session/intake.ts";
 import { KeptRoom } from "./session/kept.ts";
 import { KicksFollower } from "./session/kicks.ts";
 import { Listeners } from "./hub/listeners.ts";
 import { Canary } from "./hub/canary.ts";
 import { Trail } from "./hub/trail.ts";
-import { type Frame, passedFrame } from "./packets.ts";
+import { Frame, passedFrame } from "./packets.ts";
 import { Meter } from "./presence/load_meter.ts";
 import { type SpearMeta, startLoadAnnouncement } from "./presence/load_announcement.ts";
 import { guardName } from "./presence/name_guard.ts";
@@ -81,6 +82,8 @@ export interface SpearOverrides extends NodeOverrides {
   readonly stat?: RpcClient<StatContract>;
   readonly bus?: MemoryBus;
   readonly redisDriver?: RedisDriver;
+  /** How late the node is, in parts of how late it may be, in place of what is measured. */
+  readonly late?: () => number;
   /** Where clients come in, in place of socket.io. */
   readonly openGateway?: (
     options: GatewayOptions,
@@ -95,6 +98,8 @@ export interface Spear extends AsyncDisposable {
   readonly readiness: Readiness;
 }
 
+/** Nobody gets it: it finds out how long others wait to be written. */
+const probe = new Frame("g:", "", 0, "");
 const emptied = "this node is being emptied";
 const foreignTokens = "this node has another secret for tokens than the cluster";
 /** A start whose needs are met within this time is ready when it resolves. */
@@ -203,13 +208,15 @@ export async function startSpear(
     historyMs: kinds === undefined ? () => historyMs : (target) => keptMs(kinds.historyOf(target)),
     onAccepted: ({ id, epoch, seq }, target, fromId, times) => {
       accepted.add(1);
+      intake.accepted(target, performance.now() - times.askedAt);
       // Where it was is asked by its place, which an ephemeral one has not.
       if (seq === 0) return;
       trail.accepted({ id, epoch, seq, target, fromId });
       tracing?.accepted({ target, epoch, seq }, times, id, fromId);
     },
   });
-  const submit = counts.counting(kinds === undefined ? submitAll : withinRates(submitAll, kinds));
+  const submitRated = kinds === undefined ? submitAll : withinRates(submitAll, kinds);
+  const submit = counts.counting(submitRated);
   const storeClock = new FollowedClock();
   const bans = new Bans(storeClock);
   const mutes = new Mutes(storeClock);
@@ -271,6 +278,15 @@ export async function startSpear(
       onWaited: (ms) => counts.waited(ms / 1000),
     }),
   );
+  const intake = stack.use(
+    new Intake({
+      behindWrites: (callback) => scheduler.behind(probe, callback),
+      windowMs: config.batchDelayMs,
+      members: (target) => hub.members(target).size,
+      onRefused: (asked, cause) => counts.overloaded(asked, cause),
+      late: overrides.late,
+    }),
+  );
   const gateway = stack.use(
     await (overrides.openGateway ?? Gateway.open)({
       host: config.host,
@@ -305,6 +321,7 @@ export async function startSpear(
         limits: config.limits,
         entering: new Entering(),
         keptRoom: new KeptRoom(),
+        intake,
         work: new Work(config.limits),
         trail,
         counts,
@@ -415,7 +432,8 @@ export async function startSpear(
     hub,
     sessions: gateway.sessions,
     broker,
-    submit,
+    submit: counts.counting(takenOn(submitRated, intake)),
+    intake,
     ids,
     bans,
     mutes,

@@ -8,7 +8,7 @@ import { SignJWT } from "jose";
 import type { z } from "zod";
 import { MemoryBus } from "../../spear/broker/memory.ts";
 import { spearSchema } from "../../spear/config.ts";
-import { type Spear, startSpear } from "../../spear/spear.ts";
+import { type Spear, type SpearOverrides, startSpear } from "../../spear/spear.ts";
 import { startTicket, ticketSchema } from "../../ticket/ticket.ts";
 import type { Flags } from "./processes.ts";
 
@@ -48,10 +48,11 @@ export class ClientScene implements AsyncDisposable {
   }
 
   static async start(
-    { spears = 2, spearFlags = {}, ticketFlags = {} }: {
+    { spears = 2, spearFlags = {}, ticketFlags = {}, overrides = {} }: {
       readonly spears?: number;
       readonly spearFlags?: Flags;
       readonly ticketFlags?: Flags;
+      readonly overrides?: SpearOverrides;
     } = {},
   ): Promise<ClientScene> {
     await using stack = new AsyncDisposableStack();
@@ -63,7 +64,7 @@ export class ClientScene implements AsyncDisposable {
       const line = stack.use(new FaultyProxy({ port }));
       const flags = { id, port, advertise: `http://${line.address}`, mode: "single", drainMs: 0 };
       const config = configOf("spear", spearSchema, { ...flags, ...spearFlags });
-      const spear = stack.use(await startSpear(config, { registry, bus }));
+      const spear = stack.use(await startSpear(config, { registry, bus, ...overrides }));
       nodes.set(`spear${id}`, { spear, line });
     }
     const ticket = stack.use(

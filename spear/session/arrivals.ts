@@ -8,6 +8,7 @@ import { InDoubtError, NotAcceptedError, OverRateError } from "../broker/broker.
 import { type Disconnect, disconnects } from "../disconnects.ts";
 import { code, EventError, type EventName, isEventName, type Result, sizeOf } from "../wire.ts";
 import type { Connection, SessionContext } from "./context.ts";
+import type { Refusal } from "./intake.ts";
 import { Kept } from "./kept.ts";
 import { tooMuch, work, type Worker } from "./work.ts";
 
@@ -15,8 +16,12 @@ export interface Client extends Worker {
   readonly closed: boolean;
   readonly connection: Pick<Connection, "rest" | "about">;
   disconnect(why: Disconnect): void;
-  /** Does what the event asks for and answers; rejects with what is to be answered instead. */
-  perform(event: EventName, raw: unknown, reply: (result: Result) => void): Promise<void>;
+  /** Does what the event asks for and answers; resolves to, or rejects with, what is to be answered instead. */
+  perform(
+    event: EventName,
+    raw: unknown,
+    reply: (result: Result) => void,
+  ): Promise<Refusal | void>;
 }
 
 /** Events of one connection that may be under way at once, for clients that do not wait for answers. */
@@ -90,7 +95,12 @@ export class Arrivals {
       }
       if (!isEventName(event)) throw new EventError(code.logicError, `${event}: unknown event`);
       if (othersWaitFor.has(event)) release = this.#raiseBarrier();
-      await this.#client.perform(event, raw, reply);
+      const refusal = await this.#client.perform(event, raw, reply);
+      if (refusal !== undefined && !this.#client.closed && !this.#cutOff) {
+        if (event === "msg") this.#node.counts.refused();
+        reply(refusal.result);
+        this.#rest(event, raw, surplus);
+      }
     } catch (error) {
       if (this.#client.closed || this.#cutOff) return;
       if (error instanceof InDoubtError) return this.#endInDoubt(event, error);
@@ -99,10 +109,7 @@ export class Arrivals {
       reply(refusal.result());
       if (refusal.ends !== undefined) this.#client.disconnect(refusal.ends);
       // Other errors have been paid for.
-      else if (refusal.retryAfterMs !== undefined) {
-        if (this.#node.work.refused(this.#client, event, raw, surplus)) this.#endFlood();
-        else this.#client.connection.rest(restMs);
-      }
+      else if (refusal.retryAfterMs !== undefined) this.#rest(event, raw, surplus);
     } finally {
       // After the answer: what waits may be refused because of what it says.
       if (event === "auth" && this.#client.userId !== undefined) {
@@ -112,6 +119,12 @@ export class Arrivals {
       release();
       this.#eventsUnderWay--;
     }
+  }
+
+  /** After a refusal that was to be waited for. */
+  #rest(event: string, raw: unknown, surplus: number): void {
+    if (this.#node.work.refused(this.#client, event, raw, surplus)) this.#endFlood();
+    else this.#client.connection.rest(restMs);
   }
 
   /** Does something that the client did not ask for, between its events, as if it had come now. */

@@ -6,6 +6,7 @@ import { pause } from "@gru/shared/pause";
 import { RpcError } from "@gru/shared/rpc/contract";
 import type { Handlers } from "@gru/shared/rpc/contract";
 import type { Bans } from "./bans.ts";
+import { type Intake, overloadedCall } from "./intake.ts";
 import type { Mutes } from "./mutes.ts";
 import { type Broker, InDoubtError, NotAcceptedError } from "../broker/broker.ts";
 import {
@@ -32,6 +33,7 @@ export interface CommandsOptions {
   readonly sessions: ReadonlySet<Session>;
   readonly broker: Pick<Broker, "history" | "clear">;
   readonly submit: Submit;
+  readonly intake: Pick<Intake, "takeReading">;
   /** For broadcasts. */
   readonly ids: IdSource;
   readonly bans: Bans;
@@ -56,7 +58,7 @@ export interface CommandsOptions {
 const perTurn = 500;
 
 export function spearCommands(options: CommandsOptions): Handlers<SpearContract> {
-  const { hub, sessions, broker, ids, bans, mutes, clock, listeners, trail } = options;
+  const { hub, sessions, broker, ids, bans, mutes, clock, listeners, trail, intake } = options;
   const names = new ConnectionNames(options.node);
 
   /** Copied: who is kicked leaves the set. */
@@ -167,6 +169,8 @@ export function spearCommands(options: CommandsOptions): Handlers<SpearContract>
     rebalancing: () => ({ ...options.rebalance.status(), connections: sessions.size }),
 
     history: async ({ target, limit, before = Infinity }) => {
+      const retryAfterMs = intake.takeReading("history", toTarget(target));
+      if (retryAfterMs > 0) throw overloadedCall(retryAfterMs);
       const { head, entries, more } = await settle(() =>
         readNewest(broker, toTarget(target), { limit, before })
       );

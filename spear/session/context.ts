@@ -13,6 +13,7 @@ import type { Bans } from "./bans.ts";
 import type { Mutes } from "./mutes.ts";
 import type { Decisions } from "./decisions.ts";
 import type { GroupRules } from "./group_rules.ts";
+import type { Intake } from "./intake.ts";
 import type { KeptRoom } from "./kept.ts";
 import type { Submit } from "./submit.ts";
 import type { Work } from "./work.ts";
@@ -80,6 +81,8 @@ export interface SessionContext<S extends Member> {
   readonly entering: Entering;
   /** For events that wait for `auth`. */
   readonly keptRoom: KeptRoom;
+  /** What the node takes on while it cannot keep up. */
+  readonly intake: Pick<Intake, "takeMessage" | "takeReading" | "calm">;
   /** The budgets of connections and users. */
   readonly work: Work;
   /** Tells members of groups who ask for it that users came or went. */

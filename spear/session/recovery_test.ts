@@ -65,6 +65,7 @@ class Scene implements Disposable {
       groupUsers: new GroupUsers({ read: async () => [], keepMs: 0 }),
       entering: new Entering(),
       keptRoom: new KeptRoom(),
+      intake: { takeMessage: () => 0, takeReading: () => 0, calm: () => Promise.resolve() },
       work: new Work({
         workPerSecond: 1e9,
         workAtOnce: 1e9,

@@ -25,6 +25,7 @@ import type { Admitted } from "./admission.ts";
 import { Arrivals } from "./arrivals.ts";
 import type { Connection, SessionContext } from "./context.ts";
 import { type Decisions, InOrder } from "./decisions.ts";
+import { overloaded, type Refusal } from "./intake.ts";
 import { Memberships } from "./memberships.ts";
 import { Sendings } from "./sending.ts";
 import { type Submission, targetOf } from "./submit.ts";
@@ -231,7 +232,11 @@ export class Session implements Member, Worker {
     this.#memberships.leaveAll();
   }
 
-  perform(event: EventName, raw: unknown, reply: (result: Result) => void): Promise<void> {
+  perform(
+    event: EventName,
+    raw: unknown,
+    reply: (result: Result) => void,
+  ): Promise<Refusal | void> {
     switch (event) {
       case "auth":
         return this.#auth(raw, reply);
@@ -429,7 +434,7 @@ export class Session implements Member, Worker {
     reply(success({ subscribeInfo: argument }));
   }
 
-  async #msg(raw: unknown, reply: (result: Result) => void): Promise<void> {
+  async #msg(raw: unknown, reply: (result: Result) => void): Promise<Refusal | void> {
     const { value, size } = this.#parseMessage(raw);
     const { type, targetId, content, clientMsgId, priority = "normal" } = value;
     this.#charge("msg", work.ofSurplus(size - content.length));
@@ -437,6 +442,8 @@ export class Session implements Member, Worker {
     const fromId = this.userId ?? "";
     const target = targetOf(value);
     this.#node.mutes.check(fromId, target);
+    const retryAfterMs = this.#node.intake.takeMessage(target, priority);
+    if (retryAfterMs > 0) return overloaded("msg", retryAfterMs);
     const submission = {
       fromId,
       type,
@@ -506,20 +513,22 @@ export class Session implements Member, Worker {
     }
   }
 
-  async #online(raw: unknown, reply: (result: Result) => void): Promise<void> {
+  async #online(raw: unknown, reply: (result: Result) => void): Promise<Refusal | void> {
     const groupId = parseArgument("online", raw).value;
     this.#admitted?.requireListen("online", groupId);
     this.#node.groupRules?.requirePresence("online", groupId);
     const asked = this.#node.decisions?.online(this.userId ?? "", groupId);
     if (asked !== undefined) await asked;
     this.#readings ??= new Turns(readingsAtOnce);
-    await this.#readings.run(() => this.#readOnline(groupId, reply));
+    return await this.#readings.run(() => this.#readOnline(groupId, reply));
   }
 
-  async #readOnline(groupId: string, reply: (result: Result) => void): Promise<void> {
+  async #readOnline(groupId: string, reply: (result: Result) => void): Promise<Refusal | void> {
     if (this.#closed || this.#arrivals.cutOff) return;
     // What the readings before it cost is known now.
     this.#charge("online", work.ofReading(1));
+    const retryAfterMs = this.#node.intake.takeReading("online", groupTarget(groupId));
+    if (retryAfterMs > 0) return overloaded("online", retryAfterMs);
     const { result, users, bytes, shared } = await this.#node.groupUsers.online(groupId);
     if (this.#closed || this.#arrivals.cutOff) return;
     if (!shared) this.#node.work.spend(this, work.ofReading(users.length));
@@ -567,7 +576,9 @@ export class Session implements Member, Worker {
       sendPage: (join) => this.#sendMissed(join),
       drained: async () => {
         await this.connection.drained();
-        await this.#node.work.outOfDebt(this, () => this.#closed);
+        const hasEnded = () => this.#closed;
+        await this.#node.intake.calm(hasEnded);
+        await this.#node.work.outOfDebt(this, hasEnded);
       },
       hasEnded: () => this.#closed,
       waitingBytes: this.#node.limits.waitingBytes,

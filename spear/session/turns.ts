@@ -8,13 +8,13 @@ export class Turns {
     this.#atOnce = atOnce;
   }
 
-  async run(job: () => Promise<void>): Promise<void> {
+  async run<T>(job: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const [earlier] = this.#runs.length < this.#atOnce ? [] : this.#runs.splice(0, 1);
     this.#runs.push(promise);
     try {
       await earlier;
-      await job();
+      return await job();
     } finally {
       resolve();
     }
