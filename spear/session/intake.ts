@@ -29,7 +29,7 @@ export interface IntakeOptions {
 }
 
 /** A message may wait so long for its turn to be written, besides its window, and for the broker's answer. */
-const mostLateMs = { thread: 325, broker: 325 };
+const mostLateMs = { thread: 250, broker: 250 };
 /** What is written in less time says little of what can be written in a second. */
 const leastMeasuredMs = 250;
 /** A recovery waits so long at most before it reads on, so that it comes to an end. */

@@ -28,7 +28,7 @@ const leastRate = 20_000;
 /** So many periods in which it is late are an overload, not a long turn of the thread or one message to very many. */
 const lasts = 3;
 /** So many periods ahead what will be late is known from how fast that grows. */
-const foresight = 1;
+const foresight = 2;
 /** What is done a second is looked at over so long. */
 const doneMs = 400;
 /** And remembered for once or twice so long. */
@@ -36,7 +36,7 @@ const mostMs = 4000;
 /** What was asked for is remembered for about so long. */
 const memoryMs = 1000;
 /** By how much less is taken than can be done, as long as it is too late. */
-const [drainGain, mostDrain] = [0.4, 0.25];
+const [drainGain, mostDrain] = [0.6, 0.4];
 /** By how much more is taken each period when nothing is late. */
 const upGain = 0.15;
 /** The rate is free again when so much more could be done than is asked for. */
