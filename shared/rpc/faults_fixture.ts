@@ -7,7 +7,8 @@ import { rpcHandler, serveContract } from "./server.ts";
 const id = z.strictObject({ id: z.string() });
 
 export const counterContract = defineContract("counter", {
-  read: { input: id, output: id, idempotent: true },
+  /** Over one connection that stays open. */
+  read: { input: id, output: id, idempotent: true, often: true },
   /** Writes to standard output that it was executed, so that the test knows it even if the process is killed. */
   add: { input: id, output: id, idempotent: false },
 });
@@ -30,6 +31,7 @@ if (import.meta.main) {
     host: "127.0.0.1",
     port: Number(Deno.args[0]),
     handler: rpc,
+    upgrade: rpc.upgrade,
     bodyBytes: Infinity,
   });
   Deno.stdout.writeSync(encoder.encode(`listening ${server.port}\n`));

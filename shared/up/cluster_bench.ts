@@ -28,13 +28,14 @@ const clientsPerSpear = 17_000;
 /** Connections of one process of the load. */
 const clientsPerWorker = 18_000;
 
-type Contestant = "spear" | "socket.io";
+type Contestant = "spear" | "spear-unique" | "socket.io";
 
-/** Each on as many nodes; plain socket.io with its adapter for Redis. */
+/** Each on as many nodes; spears with ids in order `strict`, or with ids that are only unique; plain socket.io with its adapter for Redis. */
 const contestants: Readonly<
   Record<Contestant, (nodes: number, options?: { readonly ticket: boolean }) => Promise<Scene>>
 > = {
   spear: (spears, options) => ClusterScene.start({ spears, ...options }),
+  "spear-unique": (spears, options) => ClusterScene.start({ spears, order: "unique", ...options }),
   "socket.io": (nodes) => PlainScene.start(nodes),
 };
 const allContestants = Object.keys(contestants) as readonly Contestant[];
@@ -481,7 +482,7 @@ async function main(): Promise<void> {
       clients: { type: "string" },
       seconds: { type: "string", default: "60" },
       rounds: { type: "string", default: "3" },
-      contestants: { type: "string", default: allContestants.join(",") },
+      contestants: { type: "string", default: "spear,socket.io" },
       help: { type: "boolean" },
     },
   });
@@ -494,7 +495,9 @@ async function main(): Promise<void> {
       "  --clients      of the cases many and storm",
       "  --seconds      that many sends [60]",
       "  --rounds       of nodes and through; the median counts [3]",
-      `  --contestants  of nodes and many, comma list [${allContestants.join(",")}]`,
+      `  --contestants  of nodes and many, comma list of ${
+        allContestants.join(", ")
+      } [spear,socket.io]`,
     ].join("\n"));
   }
   const taking = namedIn(values.contestants, allContestants, "contestants");

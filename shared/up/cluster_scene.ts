@@ -37,6 +37,8 @@ export interface SceneOptions {
   readonly spears: number;
   readonly ticket?: boolean;
   readonly spearFlags?: Flags;
+  /** Of idgen; default: as its profile says. */
+  readonly order?: "strict" | "unique";
 }
 
 export class ClusterScene implements Scene {
@@ -56,7 +58,10 @@ export class ClusterScene implements Scene {
     );
     const programs = new Map<string, RunningProgram>();
     const [idgen, stat] = await Promise.all([
-      cluster.add("idgen", "test1", open),
+      cluster.add("idgen", "test1", {
+        ...open,
+        ...(options.order === undefined ? {} : { order: options.order }),
+      }),
       cluster.add("stat", "test1", open),
     ]);
     programs.set("idgen", idgen).set("stat", stat);
