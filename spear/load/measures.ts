@@ -49,12 +49,13 @@ export interface Run {
 export async function highestHeld<R extends Run>(
   from: number,
   attempt: (perSecond: number) => Promise<R>,
+  limitMs = p99LimitMs,
 ): Promise<R & { readonly perSecond: number } | undefined> {
   let best: R & { readonly perSecond: number } | undefined;
   let bad = Infinity;
   for (let rate = from; bad / (best?.perSecond ?? 0) > 1.1 && rate > 1;) {
     const run = await attempt(rate);
-    if (isHeld(run.result, rate)) best = { ...run, perSecond: rate };
+    if (isHeld(run.result, rate, limitMs)) best = { ...run, perSecond: rate };
     else bad = rate;
     const good = best?.perSecond ?? 0;
     rate = bad === Infinity ? rate * 2 : good === 0 ? bad / 2 : Math.sqrt(good * bad);
@@ -65,8 +66,9 @@ export async function highestHeld<R extends Run>(
 function isHeld(
   { p99Ms, received, expected, refused, lost, sentPerSecond }: LoadResult,
   rate: number,
+  limitMs: number,
 ) {
-  return p99Ms <= p99LimitMs && received === expected && refused + lost === 0 &&
+  return p99Ms <= limitMs && received === expected && refused + lost === 0 &&
     sentPerSecond > rate * 0.95;
 }
 

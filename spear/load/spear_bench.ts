@@ -4,6 +4,7 @@
  * contestants run in turn in every round; the tables show medians.
  */
 import { parseArgs } from "node:util";
+import { beyondTheKnee, keptUpMs } from "./beyond.ts";
 import { Load, type LoadOptions } from "./load.ts";
 import { highestHeld, median, namedIn, p99LimitMs, usualLoad } from "./measures.ts";
 import { compareMeasured, measuredTitle } from "./metrics_bench.ts";
@@ -106,6 +107,22 @@ function partLoad(clients: number, size: number, perSecond: number): Case {
   };
 }
 
+function beyond(
+  title: string,
+  { clients, groups, from }: Record<"clients" | "groups" | "from", number>,
+): Case {
+  return {
+    title: `${title}: the highest rate with p99 up to ${keptUpMs} ms, and beyond it`,
+    ratioOf: "2: of highest",
+    run: async (contestant, setting) => {
+      // Many, as clients are: one that sends everything would be ended for it.
+      await using open = await scene(contestant, setting, { clients, groups, senders: 100 });
+      await open.load.run(from, 2);
+      return await beyondTheKnee(open.load, from);
+    },
+  };
+}
+
 const cases: Readonly<Record<string, Case>> = {
   group: {
     title: `one group of 1000 clients: most deliveries a second with p99 up to ${p99LimitMs} ms`,
@@ -136,6 +153,8 @@ const cases: Readonly<Record<string, Case>> = {
       return await highestRate(open, 1000);
     },
   },
+  beyond: beyond("one group of 1000 clients", { clients: 1000, groups: 1, from: 500 }),
+  beyondGroups: beyond("200 groups of 20 clients", { clients: 4000, groups: 200, from: 1000 }),
   pairs: partLoad(400, 2, 4000),
   part: partLoad(4000, 20, 1000),
   half: partLoad(4000, 20, 2000),
