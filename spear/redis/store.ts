@@ -89,6 +89,8 @@ const scriptTexts = {
 type Script = keyof typeof scriptTexts;
 
 const retryMs = 50;
+/** Positions that are compared with a server that has started again, before others get their turn. */
+const comparedAtOnce = 1000;
 /** No client can name it: it is no group id. */
 const proofTarget = groupTarget("!proof");
 const proofMs = 2000;
@@ -423,7 +425,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   async #compare(redis: Redis): Promise<void> {
     const known = [...this.#seen(), ...this.#known]
       .filter(({ target }) => this.servers.serverOf(target)?.commands.redis === redis);
-    await Promise.all(known.map(async ({ target, epoch, seq }) => {
+    const compareOne = async ({ target, epoch, seq }: KnownPosition) => {
       const home = this.#homes.get(redis)?.name ?? "";
       const compare = (epoch: string, seq: number, fresh = newEpoch()) =>
         this.#scripts.run<[string, number]>(redis, "position", keysOf(target), [
@@ -438,7 +440,11 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
         // What another server has by now is compared there.
         if (failureOf(error) !== "elsewhere") throw error;
       }
-    }));
+    };
+    // All at once would keep this node, and the server, from anything else for seconds.
+    for (let at = 0; at < known.length; at += comparedAtOnce) {
+      await Promise.all(known.slice(at, at + comparedAtOnce).map(compareOne));
+    }
   }
 
   async #send(
