@@ -3,13 +3,14 @@
  * `deno task bench:cluster`, and `deno task bench:cluster --help`.
  */
 import { parseArgs } from "node:util";
+import type { Protocol } from "../../spear/load/line.ts";
 import { Load, type LoadOptions, type LoadResult } from "../../spear/load/load.ts";
 import {
   highestHeld,
   median,
-  namedIn,
   p99LimitMs,
   type Run as LoadRun,
+  takingPart,
   usualLoad,
 } from "../../spear/load/measures.ts";
 import publishScript from "../../spear/redis/lua/publish.lua" with { type: "text" };
@@ -17,7 +18,7 @@ import {
   ClusterScene,
   cpuBetween,
   memoryBetween,
-  PlainScene,
+  RivalScene,
   type Scene,
   sumOf,
   type Usages,
@@ -28,17 +29,31 @@ const clientsPerSpear = 17_000;
 /** Connections of one process of the load. */
 const clientsPerWorker = 18_000;
 
-type Contestant = "spear" | "spear-unique" | "socket.io";
+const usual = ["spear", "socket.io"] as const;
+const allContestants = [...usual, "spear-unique", "centrifugo"] as const;
+type Contestant = (typeof allContestants)[number];
 
-/** Each on as many nodes; spears with ids in order `strict`, or with ids that are only unique; plain socket.io with its adapter for Redis. */
-const contestants: Readonly<
-  Record<Contestant, (nodes: number, options?: { readonly ticket: boolean }) => Promise<Scene>>
-> = {
-  spear: (spears, options) => ClusterScene.start({ spears, ...options }),
-  "spear-unique": (spears, options) => ClusterScene.start({ spears, order: "unique", ...options }),
-  "socket.io": (nodes) => PlainScene.start(nodes),
-};
-const allContestants = Object.keys(contestants) as readonly Contestant[];
+/** Each on as many nodes, which Redis connects; spears with ids in order `strict`, or with ids that are only unique. */
+function start(
+  contestant: Contestant,
+  nodes: number,
+  { centrifugo = "", ticket = false }: { centrifugo?: string | undefined; ticket?: boolean },
+): Promise<Scene> {
+  switch (contestant) {
+    case "spear":
+      return ClusterScene.start({ spears: nodes, ticket });
+    case "spear-unique":
+      return ClusterScene.start({ spears: nodes, order: "unique", ticket });
+    case "socket.io":
+      return RivalScene.plain(nodes);
+    case "centrifugo":
+      return RivalScene.centrifugo(nodes, centrifugo);
+  }
+}
+
+function protocolOf(contestant: Contestant): Protocol {
+  return contestant === "centrifugo" ? "centrifugo" : "4";
+}
 
 interface Settings {
   /** In `many` and `storm`, in place of the case's own. */
@@ -47,6 +62,8 @@ interface Settings {
   readonly seconds: number;
   /** Of `nodes` and `many`. */
   readonly contestants: readonly Contestant[];
+  /** The path of its program, where it is one of them. */
+  readonly centrifugo: string | undefined;
   readonly rounds: number;
 }
 
@@ -67,18 +84,19 @@ type Plan = Pick<LoadOptions, "clients" | "groups"> & Partial<LoadOptions>;
 const cases: Readonly<Record<string, Case>> = {
   nodes: {
     title:
-      "from clients of one node to clients of another, through Redis; plain socket.io with its adapter for it",
-    run: async ({ rounds, contestants: taking }) => {
+      "from clients of one node to clients of another, through Redis; the others with their own way through it",
+    run: async ({ rounds, centrifugo, contestants: taking }) => {
       const quiet = { clients: 200, groups: 20, perSecond: 200 };
       const busy = { clients: 4000, groups: 200, perSecond: 1000 };
       const results = new Map<string, LoadResult[]>();
       for (let round = 0; round < rounds; round++) {
         for (const name of taking) {
-          await using nodes = await contestants[name](2);
+          await using nodes = await start(name, 2, { centrifugo });
           const [from = "", to = ""] = nodes.addresses;
           for (const [when, { perSecond, ...plan }] of Object.entries({ quiet, busy })) {
             const { load } = await Load.connect({
               ...{ ...usualLoad, ...plan, targets: [to], sendTo: [from] },
+              protocol: protocolOf(name),
             });
             await using _load = load;
             await load.run(perSecond, 1);
@@ -281,9 +299,9 @@ const cases: Readonly<Record<string, Case>> = {
   many: {
     title:
       "many clients over several nodes, with tickets where there is a ticket: 1000 messages a second into groups of 20",
-    run: async ({ clients = 100_000, seconds, contestants: taking }) => {
+    run: async ({ clients = 100_000, seconds, centrifugo, contestants: taking }) => {
       const crowds: Crowd[] = [];
-      for (const name of taking) crowds.push(await crowd(name, clients, seconds));
+      for (const name of taking) crowds.push(await crowd(name, clients, seconds, centrifugo));
       const compared = crowds.length > 1;
       return {
         head: ["", ...taking, ...(compared ? ["ratio"] : [])],
@@ -310,16 +328,21 @@ interface Crowd {
   readonly usage: readonly (readonly Cell[])[];
 }
 
-async function crowd(contestant: Contestant, clients: number, seconds: number): Promise<Crowd> {
+async function crowd(
+  contestant: Contestant,
+  clients: number,
+  seconds: number,
+  centrifugo: string | undefined,
+): Promise<Crowd> {
   const nodes = Math.max(2, Math.ceil(clients / clientsPerSpear));
-  await using scene = await contestants[contestant](nodes, { ticket: true });
+  await using scene = await start(contestant, nodes, { centrifugo, ticket: true });
   const began = await scene.usages();
   say(`${nodes} nodes of ${contestant} are up`);
   const { load, connectionsPerSecond, retries } = await Load.connect({
     ...{ ...usualLoad, clients, groups: clients / 20 },
     ...{ ticket: scene.ticket, targets: scene.addresses },
     workers: Math.max(2, Math.ceil(clients / clientsPerWorker)),
-    ...{ senders: 2, connecting: 20, retryMs: 30_000 },
+    ...{ senders: 2, connecting: 20, retryMs: 30_000, protocol: protocolOf(contestant) },
   });
   await using _load = load;
   const connected = await scene.usages(load.pids);
@@ -484,7 +507,8 @@ async function main(): Promise<void> {
       clients: { type: "string" },
       seconds: { type: "string", default: "60" },
       rounds: { type: "string", default: "3" },
-      contestants: { type: "string", default: "spear,socket.io" },
+      contestants: { type: "string" },
+      centrifugo: { type: "string" },
       help: { type: "boolean" },
     },
   });
@@ -497,12 +521,14 @@ async function main(): Promise<void> {
       "  --clients      of the cases many and storm",
       "  --seconds      that many sends [60]",
       "  --rounds       of nodes and through; the median counts [3]",
-      `  --contestants  of nodes and many, comma list of ${
-        allContestants.join(", ")
-      } [spear,socket.io]`,
+      `  --contestants  of nodes and many, comma list of ${allContestants.join(", ")} [${
+        usual.join(",")
+      }]`,
+      "  --centrifugo   the path of the program of Centrifugo 6, which is then a contestant",
     ].join("\n"));
   }
-  const taking = namedIn(values.contestants, allContestants, "contestants");
+  const { centrifugo } = values;
+  const taking = takingPart(values, usual, allContestants);
   for (const name of values.only.split(",")) {
     const test = cases[name];
     if (test === undefined) throw new TypeError(`--only: no case ${name}`);
@@ -511,6 +537,7 @@ async function main(): Promise<void> {
       seconds: Number(values.seconds),
       rounds: Number(values.rounds),
       contestants: taking,
+      centrifugo,
     });
     print(`\n${test.title}`);
     for (const row of head.every((cell) => cell === "") ? rows : [head, ...rows]) {

@@ -1,7 +1,8 @@
-/** A whole cluster as processes, as people run it, or plain socket.io on as many nodes, and what each process uses. For measuring. */
+/** A whole cluster as processes, as people run it, or another server on as many nodes, and what each process uses. For measuring. */
 import { fileURLToPath } from "node:url";
 import { ask, freePort, ServerProcess } from "@gru/shared/testing/harness";
 import { startRedis } from "@gru/shared/testing/redis";
+import { centrifugoSettings } from "../../spear/load/centrifugo_settings.ts";
 import { type Usage, usageOf } from "../../spear/load/measures.ts";
 import { type Flags, type RunningProgram, TestCluster } from "./processes.ts";
 
@@ -95,8 +96,16 @@ export class ClusterScene implements Scene {
   }
 }
 
-/** Plain socket.io on some nodes, with its adapter over a Redis that keeps nothing. */
-export class PlainScene implements Scene {
+/** A node of another server: its program, and a request that it answers when it is up. */
+interface RivalNode {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly probe: string;
+}
+
+/** Another server on some nodes, which a Redis that writes nothing to disk connects. */
+export class RivalScene implements Scene {
   readonly addresses: readonly string[];
   readonly ticket = undefined;
   readonly #pids: Pids;
@@ -108,24 +117,47 @@ export class PlainScene implements Scene {
     this.#running = running;
   }
 
-  static async start(nodes: number): Promise<PlainScene> {
+  /** Plain socket.io with its adapter for Redis. */
+  static plain(nodes: number): Promise<RivalScene> {
+    const program = fileURLToPath(new URL("../../spear/load/plain_bench.ts", import.meta.url));
+    return RivalScene.#start(nodes, (port, redis) => ({
+      program: Deno.execPath(),
+      args: [
+        ...["run", "--no-prompt", "--allow-net", "--allow-env", program],
+        ...["socket.io", `${port}`, redis],
+      ],
+      probe: "/socket.io/?EIO=4&transport=polling",
+    }));
+  }
+
+  /** Centrifugo with its engine for Redis, each node on one core as the others are. @param program its path */
+  static centrifugo(nodes: number, program: string): Promise<RivalScene> {
+    return RivalScene.#start(nodes, (port, redis) => ({
+      program,
+      args: [],
+      env: { GOMAXPROCS: "1", ...centrifugoSettings({ port, redis }) },
+      probe: "/connection/websocket",
+    }));
+  }
+
+  static async #start(
+    nodes: number,
+    nodeAt: (port: number, redis: string) => RivalNode,
+  ): Promise<RivalScene> {
     await using stack = new AsyncDisposableStack();
     const redis = stack.use(await startRedis());
-    const program = fileURLToPath(new URL("../../spear/load/plain_bench.ts", import.meta.url));
     const addresses: string[] = [];
     const pids: [string, number | undefined][] = [["redis", redis.pid]];
     for (let node = 1; node <= nodes; node++) {
       const port = freePort();
-      const words = [program, "socket.io", `${port}`, redis.url];
-      const args = ["run", "--no-prompt", "--allow-net", "--allow-env", ...words];
-      const process = stack.use(new ServerProcess(Deno.execPath(), { args }));
-      const polling = "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n";
-      const answers = async () => (await ask(port, polling)) !== undefined;
-      await process.ready(answers, { what: "plain socket.io" });
+      const { program, args, env = {}, probe } = nodeAt(port, redis.url);
+      const process = stack.use(new ServerProcess(program, { args: [...args], env }));
+      const answers = async () => (await ask(port, `GET ${probe} HTTP/1.0\r\n\r\n`)) !== undefined;
+      await process.ready(answers, { what: program });
       addresses.push(`http://127.0.0.1:${port}`);
       pids.push([`node${node}`, process.pid]);
     }
-    return new PlainScene(addresses, pids, stack.move());
+    return new RivalScene(addresses, pids, stack.move());
   }
 
   usages(load: readonly number[] = []): Promise<Usages> {

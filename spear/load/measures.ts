@@ -77,11 +77,32 @@ export function median(values: readonly number[]): number {
 }
 
 /** The names in a comma list, all of `known`. @throws {TypeError} for any other name. */
-export function namedIn<N extends string>(list: string, known: readonly N[], flag: string): N[] {
+function namedIn<N extends string>(list: string, known: readonly N[], flag: string): N[] {
   const named = list.split(",");
   const other = named.find((name) => !known.some((one) => one === name));
   if (other !== undefined) {
     throw new TypeError(`--${flag}: expected some of ${known.join(",")}, got ${other}`);
   }
   return known.filter((name) => named.includes(name));
+}
+
+/**
+ * Who takes part: those of the flag `--contestants`, or the usual ones, and Centrifugo where its program is given.
+ * @throws {TypeError} for a name that is not known, and for Centrifugo without a program
+ */
+export function takingPart<N extends string>(
+  { contestants, centrifugo }: {
+    readonly contestants?: string | undefined;
+    readonly centrifugo?: string | undefined;
+  },
+  usual: readonly N[],
+  known: readonly N[],
+): N[] {
+  const asked = contestants ??
+    [...usual, ...(centrifugo === undefined ? [] : ["centrifugo"])].join();
+  const taking = namedIn(asked, known, "contestants");
+  if (centrifugo === undefined && taking.some((name) => name.startsWith("centrifugo"))) {
+    throw new TypeError(`--centrifugo: expected the path of its program for ${asked}, got none`);
+  }
+  return taking;
 }

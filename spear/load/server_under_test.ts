@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { freePort, taskArguments, taskEnvironment } from "@gru/shared/testing/harness";
 import { pause } from "@gru/shared/pause";
+import { centrifugoSettings } from "./centrifugo_settings.ts";
 import { type Usage, usageOf } from "./measures.ts";
 
 /**
@@ -82,7 +83,7 @@ function programOf(kind: ServerKind, port: number, { core, centrifugo }: ServerO
       words: ["taskset", "-c", `${cores}`, centrifugo],
       env: {
         ...(core === undefined ? {} : { GOMAXPROCS: "1" }),
-        ...centrifugoSettings(kind, port),
+        ...centrifugoSettings({ port, history: kind === "centrifugo-history" }),
       },
     };
   }
@@ -111,25 +112,6 @@ function spearArguments(kind: "spear" | "unmeasured", port: number): string[] {
     ...limits.map((limit) => `--limits.${limit}=1000000`),
     ...(kind === "unmeasured" ? ["--trailMessages=0"] : []),
   ];
-}
-
-/** Clients need no tokens, and may publish. All else is as it comes. */
-function centrifugoSettings(kind: CentrifugoKind, port: number): Record<string, string> {
-  const channel = kind === "centrifugo"
-    ? {}
-    : { HISTORY_SIZE: "1000", HISTORY_TTL: "300s", FORCE_RECOVERY: "true" };
-  const settings = {
-    CLIENT_INSECURE: "true",
-    HTTP_SERVER_ADDRESS: "127.0.0.1",
-    HTTP_SERVER_PORT: `${port}`,
-    LOG_LEVEL: "error",
-    ...prefixed("CHANNEL_WITHOUT_NAMESPACE_", channel),
-  };
-  return prefixed("CENTRIFUGO_", settings);
-}
-
-function prefixed(prefix: string, values: Readonly<Record<string, string>>) {
-  return Object.fromEntries(Object.entries(values).map(([key, value]) => [prefix + key, value]));
 }
 
 function here(file: string): string {

@@ -1,12 +1,12 @@
 /**
- * A spear compared with plain socket.io and bare `ws` on the same Deno, and with Centrifugo where its program is given, with the
- * same clients: `deno task bench:spear`, and `deno task bench:spear --help`. The server has one core and the load the other, if `taskset` is installed. All
- * contestants run in turn in every round; the tables show medians.
+ * A spear compared with plain socket.io and bare `ws` on the same Deno, and with Centrifugo where its program is given, all with the
+ * same clients: `deno task bench:spear`, and `deno task bench:spear --help`. The server has one core and the load the other, if
+ * `taskset` is installed. All contestants run in turn in every round; the tables show medians.
  */
 import { parseArgs } from "node:util";
 import { beyondTheKnee, keptUpMs } from "./beyond.ts";
 import { Load, type LoadOptions } from "./load.ts";
-import { highestHeld, median, namedIn, p99LimitMs, usualLoad } from "./measures.ts";
+import { highestHeld, median, p99LimitMs, takingPart, usualLoad } from "./measures.ts";
 import { compareMeasured, measuredTitle } from "./metrics_bench.ts";
 import { pause } from "@gru/shared/pause";
 import {
@@ -227,12 +227,7 @@ async function main(): Promise<void> {
   }
   const [server, load] = values.pin === "" ? [] : values.pin.split(",").map(Number);
   const { centrifugo } = values;
-  const asked = values.contestants ??
-    [...usual, ...(centrifugo === undefined ? [] : ["centrifugo"])].join(",");
-  const taking = namedIn(asked, contestants, "contestants");
-  if (centrifugo === undefined && taking.some(isCentrifugo)) {
-    throw new TypeError(`--centrifugo: expected the path of its program for ${asked}, got none`);
-  }
+  const taking = takingPart(values, usual, contestants);
   for (const name of values.only.split(",")) {
     if (name === "metrics") {
       await compareMeasured({ rounds: Number(values.rounds), cores: { server, load }, print });
