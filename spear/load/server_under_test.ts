@@ -34,15 +34,17 @@ interface Program {
 
 export class ServerUnderTest implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
+  #ended = false;
   readonly address: string;
 
   private constructor({ words, env }: Program, port: number) {
     const [program = "", ...args] = words;
     this.#child = new Deno.Command(program, { args, env, stdin: "null" }).spawn();
+    void this.#child.status.then(() => this.#ended = true);
     this.address = `http://127.0.0.1:${port}`;
   }
 
-  /** Resolves when it listens. @throws {Error} when it does not within half a minute */
+  /** Resolves when it listens. @throws {Error} when it ends before, or does not within half a minute */
   static async start(kind: ServerKind, options: ServerOptions): Promise<ServerUnderTest> {
     const port = freePort();
     await using stack = new AsyncDisposableStack();
@@ -53,6 +55,7 @@ export class ServerUnderTest implements AsyncDisposable {
         stack.move();
         return server;
       } catch (error) {
+        if (server.#ended) throw new Error(`${kind} ended at its start`, { cause: error });
         if (attempt === 600) throw error;
         await pause(50);
       }
@@ -64,12 +67,7 @@ export class ServerUnderTest implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.#child.kill("SIGKILL");
-    } catch (error) {
-      // It has ended by itself.
-      if (!(error instanceof TypeError)) throw error;
-    }
+    if (!this.#ended) this.#child.kill("SIGKILL");
     await this.#child.status;
   }
 }

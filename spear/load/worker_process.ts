@@ -5,6 +5,7 @@ import type { LoadCommand, LoadPlan, Progress } from "./plan.ts";
 
 export class WorkerProcess implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
+  #ended = false;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #answers: AsyncIterator<string>;
   readonly #onProgress: (progress: Progress) => void;
@@ -23,6 +24,7 @@ export class WorkerProcess implements AsyncDisposable {
     ];
     const [command = "", ...args] = words;
     this.#child = new Deno.Command(command, { args, stdin: "piped", stdout: "piped" }).spawn();
+    void this.#child.status.then(() => this.#ended = true);
     this.#input = this.#child.stdin.getWriter();
     this.#answers = linesOf(this.#child.stdout);
     this.#onProgress = onProgress;
@@ -46,12 +48,7 @@ export class WorkerProcess implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.#child.kill("SIGKILL");
-    } catch (error) {
-      // It has ended by itself; `ask` says so.
-      if (!(error instanceof TypeError)) throw error;
-    }
+    if (!this.#ended) this.#child.kill("SIGKILL");
     await this.#input.close().catch(() => {});
     await this.#answers.return?.();
     await this.#child.status;
