@@ -91,6 +91,47 @@ serverTest({
 });
 
 serverTest({
+  name:
+    "what an epoch had last, and no node got, reaches the members although several nodes begin another one",
+  needs: "redis",
+  fn: async () => {
+    await using server = await startRedis({ appendOnly });
+    await using cluster = brokersOver(server.url);
+    await using one = await TestNode.open(cluster.open);
+    await using two = await TestNode.open(cluster.open);
+    await using three = await TestNode.open(cluster.open);
+    const nodes = [one, two, three];
+    const target = newTarget();
+    const members = await Promise.all(nodes.map((node) => node.member(target)));
+    const moment = await server.fileMoment();
+    for (const node of nodes) await node.publish(target, "m1");
+    await server.losePower(moment);
+    // All remember the epoch before this one, and cannot tell whether the server is back in one that went further.
+    await one.publish(target, "m2");
+    await waitFor(() => members.every(({ ids }) => ids.includes("m2")));
+    // Counted and kept; the server is killed before it has sent it out.
+    await withRedis(server.port, async (redis) => {
+      const key = `gru:{${target}}`;
+      const seq = await redis.hincrby(`${key}:state`, "seq", 1);
+      const gen = await redis.hget(`${key}:state`, "gen");
+      await redis.xadd(
+        ...[`${key}:log`, `${gen}-${seq}`, "i", "m3", "b", '{"id":"m3"}'] as const,
+        ...["t", Date.now(), "e", 100],
+      );
+    });
+    await server.kill();
+    await server.start();
+    await waitFor(() => members.every(({ ids }) => ids.includes("m3")));
+    await one.publish(target, "m4");
+    await waitFor(() => members.every(({ ids }) => ids.includes("m4")));
+    for (const { ids, lost } of members) {
+      assert.deepEqual(ids, ["m1", "m1", "m1", "m2", "m3", "m4"]);
+      assert.deepEqual(lost, []);
+    }
+  },
+});
+
+serverTest({
   name: "a Redis that is killed under load goes on with all epochs, also with appendfsync everysec",
   needs: "redis",
   fn: async () => {

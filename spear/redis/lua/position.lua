@@ -12,7 +12,10 @@ if not epoch then
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'gen', 1, 'home', ARGV[4])
 elseif epoch == ARGV[1] and seq < tonumber(ARGV[2]) or ARGV[6] == '1' and state[4] ~= ARGV[4] then
-  redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'seq', 0, 'gen', state[3] + 1, 'before', epoch, 'home', ARGV[4])
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'home', ARGV[4])
+  -- An epoch without messages leaves no trace: each of several nodes may begin one after a loss, and what the last one before them
+  -- had is still to be read by those who have not got it.
+  if seq > 0 then redis.call('HSET', KEYS[1], 'seq', 0, 'gen', state[3] + 1, 'before', epoch) end
   epoch, seq = ARGV[3], 0
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])

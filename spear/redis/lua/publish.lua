@@ -120,8 +120,10 @@ if not epoch then
   redis.call('DEL', KEYS[2])
 elseif home ~= ARGV[7] then
   -- Another server counts on: it may lack what its predecessor has sent out, so it must not go on with the epoch.
-  before, epoch, seq, gen = epoch, ARGV[6], 0, gen + 1
-  renewed = true
+  -- One without messages leaves no trace, as in position.lua.
+  renewed = seq > 0
+  if renewed then before, gen = epoch, gen + 1 end
+  epoch, seq = ARGV[6], 0
 end
 seq = seq + 1
 local bytes, gone, mostBytes = tonumber(state[7] or 0) + #ARGV[2], tonumber(state[8] or 0), tonumber(ARGV[11])
