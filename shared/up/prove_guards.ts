@@ -21,7 +21,7 @@ export type Edit = Pick<Guard, "file" | "from" | "to">;
 const countedElsewhere = {
   position: {
     file: "spear/redis/lua/position.lua",
-    from: " or ARGV[6] == '1' and state[4] ~= ARGV[4] then",
+    from: " or named == '1' and state[4] ~= name then",
     to: " then",
   },
   history: {
@@ -277,7 +277,7 @@ const store: Guard[] = [
   {
     name: "a target behind a node begins another epoch",
     file: "spear/redis/lua/position.lua",
-    from: "epoch == ARGV[1] and seq < tonumber(ARGV[2]) or ",
+    from: "epoch == known and seq < seen or ",
     to: "",
   },
   {

@@ -38,6 +38,7 @@ import { parseRedisAddress } from "@gru/shared/redis/address";
 import { parseView, slotOf } from "@gru/shared/redis/cluster";
 import { type Incarnation, Incarnations, rememberedMs } from "./incarnation.ts";
 import { KnownPositions } from "./known_positions.ts";
+import { PositionQuestions } from "./position_questions.ts";
 import { failureOf, type RedisDriver, type RedisLink } from "@gru/shared/redis/link";
 import { RedisScripts } from "@gru/shared/redis/scripts";
 import { RedisPublisher, type Stored } from "./publisher.ts";
@@ -89,7 +90,7 @@ const scriptTexts = {
 type Script = keyof typeof scriptTexts;
 
 const retryMs = 50;
-/** Positions that are compared with a server that has started again, before others get their turn. */
+/** Positions that one script is asked for, and that are compared with a server before others get their turn. */
 const comparedAtOnce = 1000;
 /** No client can name it: it is no group id. */
 const proofTarget = groupTarget("!proof");
@@ -114,6 +115,10 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   readonly #known: KnownPositions;
   readonly #replications = new Map<RedisLink, Promise<void>>();
   readonly #scripts = new RedisScripts(scriptTexts);
+  readonly #questions = new PositionQuestions({
+    run: (redis, keys, args) => this.#scripts.run(redis, "position", keys, args),
+    atOnce: () => this.servers.sharded ? 1 : comparedAtOnce,
+  });
   /** Which server a connection has led to, and when that was known, on the clock of `performance.now()`. */
   readonly #homes = new WeakMap<Redis, { readonly name: string; readonly since: number }>();
   readonly #waiting = new Set<() => void>();
@@ -236,12 +241,16 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     { target, epoch, seq }: KnownPosition,
     isNamed: boolean,
   ): Promise<Position> {
-    const [itsEpoch, itsSeq] = await this.#run<[string, number]>(
-      link,
-      "position",
-      keysOf(target),
-      [epoch, seq, newEpoch(), this.#homeOf(server), this.#stateMsOf(target), isNamed ? 1 : 0],
-    );
+    const question = {
+      keys: keysOf(target),
+      args: [
+        ...[epoch, seq, newEpoch(), this.#homeOf(server), this.#stateMsOf(target), isNamed ? 1 : 0],
+      ],
+    };
+    // Over a subscriber it follows a subscription, at once.
+    const [itsEpoch, itsSeq] = isNamed
+      ? await this.#questions.ask(link.redis, question)
+      : await this.#run<[string, number]>(link, "position", question.keys, question.args);
     return { epoch: itsEpoch, seq: itsSeq };
   }
 
@@ -428,9 +437,10 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     const compareOne = async ({ target, epoch, seq }: KnownPosition) => {
       const home = this.#homes.get(redis)?.name ?? "";
       const compare = (epoch: string, seq: number, fresh = newEpoch()) =>
-        this.#scripts.run<[string, number]>(redis, "position", keysOf(target), [
-          ...[epoch, seq, fresh, home, this.#stateMsOf(target), 0],
-        ]).then(([found]) => found === fresh ? undefined : found);
+        this.#questions.ask(redis, {
+          keys: keysOf(target),
+          args: [epoch, seq, fresh, home, this.#stateMsOf(target), 0],
+        }).then(([found]) => found === fresh ? undefined : found);
       try {
         const found = await compare(epoch, seq);
         // The beginning of an epoch may be among what is lost: then the server is back in one that went further, and nobody
