@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { slotOf } from "@gru/shared/redis/cluster";
 import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { withRedis } from "@gru/shared/testing/redis";
 import { RedisClusterServers } from "@gru/shared/testing/redis_servers";
@@ -39,6 +40,31 @@ serverTest({
         }
       },
     );
+
+    await t.step("subscribes again with one command for each slot", async () => {
+      await using cluster = brokersOver(servers.url);
+      await using node = await TestNode.open(cluster.open);
+      const targets = Array.from({ length: 1500 }, newTarget);
+      await Promise.all(targets.map((target) => node.broker.listen(target)));
+      const [server] = servers.servers;
+      assert.ok(server);
+      const here = [];
+      for (const target of targets) if (await servers.ownerOf(target) === server) here.push(target);
+      await server.kill();
+      await server.start();
+      const listened = () =>
+        withRedis(server.port, async (redis) => {
+          const channels = await redis.call("PUBSUB", "SHARDCHANNELS");
+          return (channels as string[]).length;
+        });
+      await waitFor(async () => await listened() === here.length, timing);
+      const commands = await withRedis(server.port, async (redis) => {
+        const stats = await redis.info("commandstats");
+        return Number(/cmdstat_ssubscribe:calls=(\d+)/.exec(stats)?.[1] ?? 0);
+      });
+      assert.equal(commands, new Set(here.map(slotOf)).size);
+      assert.ok(commands < here.length);
+    });
 
     await t.step("loses and doubles nothing when slots move under load", async () => {
       await using cluster = brokersOver(servers.url);

@@ -3,6 +3,7 @@
  * the target by now. After every gap the sink is told to compare positions.
  */
 import type { Logger } from "@gru/shared/log";
+import { slotOf } from "@gru/shared/redis/cluster";
 import { failureOf, type RedisLink } from "@gru/shared/redis/link";
 import type { RedisServer } from "@gru/shared/redis/topology";
 import type { RedisStore } from "./store.ts";
@@ -102,20 +103,26 @@ export class Subscriptions {
     this.#subscribing = false;
   }
 
-  /** In pieces that can be subscribed to with one command. */
+  /** In pieces that can be subscribed to with one command: of one server, in a Cluster of one slot. */
   #unsubscribed(): Batch[] {
     const { servers } = this.#options.store;
-    const largest = servers.sharded ? 1 : channelsPerSubscribe;
     const batches: Batch[] = [];
+    const open = new Map<RedisServer | number, Batch>();
     for (const [target, connection] of this.#listening) {
       const server = servers.serverOf(target);
       if (!server?.subscriber) continue;
       const { subscriber } = server;
       const present = subscriber.connection;
       if (present === undefined || present === connection) continue;
-      const last = batches.at(-1);
-      if (last?.server === server && last.targets.length < largest) last.targets.push(target);
-      else batches.push({ server, subscriber, targets: [target] });
+      const place = servers.sharded ? slotOf(target) : server;
+      const batch = open.get(place);
+      if (batch !== undefined && batch.targets.length < channelsPerSubscribe) {
+        batch.targets.push(target);
+        continue;
+      }
+      const begun = { server, subscriber, targets: [target] };
+      open.set(place, begun);
+      batches.push(begun);
     }
     return batches;
   }
