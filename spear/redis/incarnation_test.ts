@@ -8,15 +8,28 @@ import { brokersOver } from "./testing.ts";
 /** As the README says people run it. */
 const appendOnly = "everysec";
 
+/** A server as people run it, and so many nodes. */
+async function redisWith<Nodes extends readonly TestNode[]>(count: Nodes["length"]) {
+  await using stack = new AsyncDisposableStack();
+  const server = stack.use(await startRedis({ appendOnly }));
+  const cluster = stack.use(brokersOver(server.url));
+  const nodes: TestNode[] = [];
+  for (let i = 0; i < count; i++) nodes.push(stack.use(await TestNode.open(cluster.open)));
+  const opened = stack.move();
+  return {
+    server,
+    nodes: nodes as unknown as Nodes,
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
 serverTest({
   name:
     "a Redis that comes back without its last moments gives no seq twice, and loses nothing that it accepts then",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
-    await using two = await TestNode.open(cluster.open);
+    await using scene = await redisWith<[TestNode, TestNode]>(2);
+    const { server, nodes: [one, two] } = scene;
     const [target, unheard, untouched] = [newTarget(), newTarget(), newTarget()];
     const member = await two.member(target);
     const before = await one.publish(untouched, "u1");
@@ -52,9 +65,8 @@ serverTest({
     "a node remembers the last seq that it gave, also when it answers an earlier message's repetition afterwards",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
+    await using scene = await redisWith<[TestNode]>(1);
+    const { server, nodes: [one] } = scene;
     const target = newTarget();
     const first = await one.publish(target, "m1", "a key");
     const moment = await server.fileMoment();
@@ -70,9 +82,8 @@ serverTest({
   name: "a node remembers what its members were given, also when all of them have left since",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
+    await using scene = await redisWith<[TestNode]>(1);
+    const { server, nodes: [one] } = scene;
     const target = newTarget();
     const member = await one.member(target);
     const { epoch } = await one.publish(target, "m1");
@@ -95,12 +106,9 @@ serverTest({
     "what an epoch had last, and no node got, reaches the members although several nodes begin another one",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
-    await using two = await TestNode.open(cluster.open);
-    await using three = await TestNode.open(cluster.open);
-    const nodes = [one, two, three];
+    await using scene = await redisWith<[TestNode, TestNode, TestNode]>(3);
+    const { server, nodes } = scene;
+    const [one] = nodes;
     const target = newTarget();
     const members = await Promise.all(nodes.map((node) => node.member(target)));
     const moment = await server.fileMoment();
@@ -135,10 +143,8 @@ serverTest({
   name: "a Redis that is killed under load goes on with all epochs, also with appendfsync everysec",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
-    await using two = await TestNode.open(cluster.open);
+    await using scene = await redisWith<[TestNode, TestNode]>(2);
+    const { server, nodes: [one, two] } = scene;
     using load = await Load.start([one, two]);
     for (let i = 0; i < 2; i++) {
       await load.goesOn();
@@ -158,9 +164,8 @@ serverTest({
     "a Redis that loses its tail together with a node begins new epochs, for nobody else knows what that node had seen",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
+    await using scene = await redisWith<[TestNode]>(1);
+    const { server, nodes: [one] } = scene;
     const target = newTarget();
     const before = await one.publish(target, "m1");
     // A node that was there a moment ago, and is not any more.
@@ -182,9 +187,8 @@ serverTest({
   name: "a Redis that comes back as it was long ago begins new epochs",
   needs: "redis",
   fn: async () => {
-    await using server = await startRedis({ appendOnly });
-    await using cluster = brokersOver(server.url);
-    await using one = await TestNode.open(cluster.open);
+    await using scene = await redisWith<[TestNode]>(1);
+    const { server, nodes: [one] } = scene;
     const target = newTarget();
     const before = await one.publish(target, "m1");
     await withRedis(server.port, async (redis) => {
