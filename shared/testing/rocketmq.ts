@@ -105,10 +105,14 @@ export class RocketmqServer extends TestServerWithFolder {
   constructor(folder: string, settings: RocketmqSettings = {}) {
     super(folder);
     this.#settings = settings;
-    const { brokers = 1 } = settings;
-    this.brokers = brokers === 1
+    const names = this.#brokerNames;
+    this.brokers = names.length === 1
       ? []
-      : Array.from({ length: brokers }, (_, i) => new RocketmqBrokerServer(folder, brokerName(i)));
+      : names.map((name) => new RocketmqBrokerServer(folder, name));
+  }
+
+  get #brokerNames(): readonly string[] {
+    return Array.from({ length: this.#settings.brokers ?? 1 }, (_, i) => brokerName(i));
   }
 
   /** `host:port` of the proxy. */
@@ -147,25 +151,33 @@ export class RocketmqServer extends TestServerWithFolder {
       { what: `RocketMQ's proxy on port ${this.port}`, timeoutMs: startMs },
     );
   }
+
   /** Creates a topic of type FIFO with this many queues on each broker. The brokers keep it. */
   async createTopic(topic: string, queues = 4): Promise<void> {
-    // Fails until the name server knows the broker.
-    await waitFor(async () => {
-      const output = await this.admin(
-        ...["updateTopic", "-c", clusterName, "-t", topic, "-a", "+message.type=FIFO"],
-        ...["-r", `${queues}`, "-w", `${queues}`],
-      );
-      return output.split(" success").length > Math.max(1, this.brokers.length);
-    }, { what: `topic ${topic} in RocketMQ`, timeoutMs: startMs });
+    const size = ["-r", `${queues}`, "-w", `${queues}`];
+    await this.#onEachBroker("updateTopic", "-t", topic, "-a", "+message.type=FIFO", ...size);
   }
 
   /** Makes a user on each broker, with the rights that a spear needs. */
-  async allow(user: Credentials, topic: string): Promise<void> {
-    const { accessKey, secretKey } = user;
-    const here = ["-c", clusterName];
-    await this.admin("createUser", ...here, "-u", accessKey, "-p", secretKey, "-t", "Normal");
+  async allow({ accessKey, secretKey }: Credentials, topic: string): Promise<void> {
+    await this.#onEachBroker("createUser", "-u", accessKey, "-p", secretKey, "-t", "Normal");
     const rights = ["-r", `Topic:${topic},Group:*`, "-a", "Pub,Sub,Get", "-d", "Allow"];
-    await this.admin("createAcl", ...here, "-s", `User:${accessKey}`, ...rights);
+    await this.#onEachBroker("createAcl", "-s", `User:${accessKey}`, ...rights);
+  }
+
+  /**
+   * Waits until the name server knows each broker, which may be later than the broker serves: the tool passes over one
+   * that it does not know, and says nothing.
+   */
+  async #onEachBroker(...command: readonly string[]): Promise<void> {
+    const names = this.#brokerNames;
+    await waitFor(async () => {
+      const known = await this.admin("clusterList");
+      return names.every((name) => known.includes(name));
+    }, { what: "brokers known to RocketMQ's name server", timeoutMs: startMs });
+    const output = await this.admin(...command, "-c", clusterName);
+    if (output.split(" success").length > names.length) return;
+    throw new Error(`RocketMQ's ${command[0]} did not succeed on each broker: ${output}`);
   }
 
   /** Runs a command of RocketMQ's admin tool. @returns its output, which is the only sign of a failure */
@@ -203,7 +215,7 @@ export class RocketmqServer extends TestServerWithFolder {
   }
 
   async configure(): Promise<void> {
-    const { admin, broker, proxy, brokers = 1 } = this.#settings;
+    const { admin, broker, proxy } = this.#settings;
     await Deno.mkdir(`${this.folder}/conf`);
     const guard = admin && guardSettings(admin);
     if (admin !== undefined) {
@@ -219,7 +231,7 @@ export class RocketmqServer extends TestServerWithFolder {
         Object.entries(settings).map(([key, value]) => `${key}=${value}\n`).join(""),
       );
     await write("namesrv.conf", { bindAddress: "127.0.0.1", listenPort: this.#namesrvPort });
-    const names = Array.from({ length: brokers }, (_, i) => brokerName(i));
+    const names = this.#brokerNames;
     for (const name of names) {
       const port = brokerPort();
       await write(`${name}.conf`, {
