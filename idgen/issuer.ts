@@ -17,7 +17,7 @@
  */
 import type { Logger } from "@gru/shared/log";
 import { pause } from "@gru/shared/pause";
-import type { Lease, Registry } from "@gru/shared/registry/registry";
+import { type Lease, type Registry, RegistryUnavailableError } from "@gru/shared/registry/registry";
 import { RpcError } from "@gru/shared/rpc/contract";
 import { Ceiling, storedMs, topUpMs } from "./ceiling.ts";
 import { Snowflake } from "./snowflake.ts";
@@ -178,10 +178,10 @@ export class Issuer implements AsyncDisposable {
   }
 
   async #loop(): Promise<void> {
-    const { retryMs, time } = this.#options;
+    const { ceilingMs, retryMs, time } = this.#options;
     while (!this.#closing.signal.aborted) {
-      await this.#remember();
       try {
+        await this.#remember(Math.min(ceilingMs / 3, 1000));
         const active = await this.#acquire();
         if (active !== undefined) {
           await this.#serve(active);
@@ -208,11 +208,15 @@ export class Issuer implements AsyncDisposable {
     });
   }
 
-  /** Reads the ceiling while standing by, and writes it back if the registry has lost it. */
-  async #remember(): Promise<void> {
-    const { workers, ceilingMs, time } = this.#options;
-    if (time.monotonicMs() - this.#rememberedAt < Math.min(ceilingMs / 3, 1000)) return;
-    this.#rememberedAt = time.monotonicMs();
+  /**
+   * Reads the ceilings of what this node has issued or may issue, and writes them back if the registry has lost them.
+   *
+   * @throws RegistryUnavailableError when the registry does not answer
+   */
+  async #remember(olderThanMs: number): Promise<void> {
+    const { workers, time } = this.#options;
+    if (time.monotonicMs() - this.#rememberedAt < olderThanMs) return;
+    const startedAt = time.monotonicMs();
     const [worker, another] = workers();
     // With a single possible worker, this node needs its ceiling sooner or later.
     if (worker !== undefined && another === undefined) this.#worker(worker);
@@ -220,9 +224,11 @@ export class Issuer implements AsyncDisposable {
       try {
         await ceiling.remember();
       } catch (error) {
+        if (error instanceof RegistryUnavailableError) throw error;
         this.#warnOnce("cannot read which ids are reserved", error);
       }
     }
+    this.#rememberedAt = startedAt;
   }
 
   async #acquire(): Promise<Active | undefined> {
@@ -262,6 +268,9 @@ export class Issuer implements AsyncDisposable {
     const { lease, ceiling, snowflake } = active;
     const over = AbortSignal.any([lease.lost, this.#closing.signal]);
     try {
+      // A registry that this node has just reached may have lost its data. The next holder of a worker that this node
+      // had waits only so long for the ceiling.
+      if (lease.validFrom > time.monotonicMs()) await this.#remember(0);
       // What this node still owns needs no wait.
       if (ceiling.ranges.length > 0) this.#begin(active);
       const isInDoubt = await this.#waitForForgottenHolder(lease, over);

@@ -204,6 +204,19 @@ const survived: Kind = {
   fates: { min: 30, max: 899 },
 };
 
+/** Data are lost again before a node with a long reserve has written anything by itself. */
+const lossAfterLoss: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("loseRegistry"),
+      ms: fc.nat(sessionMs / 2),
+      backup: fc.oneof(fc.constant("none" as const), fc.nat(3)),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("jump"), node, ms: jumpMs }) },
+);
+
 slowTest(
   "strict: running nodes keep the order when the registry loses its data, whatever their clocks say",
   async () => {
@@ -316,8 +329,11 @@ for (
     `${name}: running nodes keep ids apart when a registry loses its data, with a long reserve`,
     async () => {
       await exploreAll(
-        150,
-        histories(order, { ...survived, reserveMs, withoutRegistry }),
+        400,
+        fc.oneof(
+          histories(order, { ...survived, reserveMs, withoutRegistry }),
+          histories(order, { ...survived, steps: lossAfterLoss, reserveMs, withoutRegistry }),
+        ),
         (found) => assert.equal(found.duplicates, 0),
       );
     },
