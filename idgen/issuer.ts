@@ -17,7 +17,7 @@
  */
 import type { Logger } from "@gru/shared/log";
 import { pause } from "@gru/shared/pause";
-import { type Lease, type Registry, RegistryUnavailableError } from "@gru/shared/registry/registry";
+import type { Lease, Registry } from "@gru/shared/registry/registry";
 import { RpcError } from "@gru/shared/rpc/contract";
 import { Ceiling, storedMs, topUpMs } from "./ceiling.ts";
 import { Snowflake } from "./snowflake.ts";
@@ -178,10 +178,10 @@ export class Issuer implements AsyncDisposable {
   }
 
   async #loop(): Promise<void> {
-    const { ceilingMs, retryMs, time } = this.#options;
+    const { retryMs, time } = this.#options;
     while (!this.#closing.signal.aborted) {
+      await this.#rememberRegularly();
       try {
-        await this.#remember(Math.min(ceilingMs / 3, 1000));
         const active = await this.#acquire();
         if (active !== undefined) {
           await this.#serve(active);
@@ -208,27 +208,33 @@ export class Issuer implements AsyncDisposable {
     });
   }
 
+  /** {@linkcode Issuer.#remember} while standing by, now and then. */
+  async #rememberRegularly(): Promise<void> {
+    const { ceilingMs, time } = this.#options;
+    if (time.monotonicMs() - this.#rememberedAt < Math.min(ceilingMs / 3, 1000)) return;
+    this.#rememberedAt = time.monotonicMs();
+    await this.#remember();
+  }
+
   /**
    * Reads the ceilings of what this node has issued or may issue, and writes them back if the registry has lost them.
-   *
-   * @throws RegistryUnavailableError when the registry does not answer
+   * Returns false when one of them could not be read or written.
    */
-  async #remember(olderThanMs: number): Promise<void> {
-    const { workers, time } = this.#options;
-    if (time.monotonicMs() - this.#rememberedAt < olderThanMs) return;
-    const startedAt = time.monotonicMs();
+  async #remember(): Promise<boolean> {
+    const { workers } = this.#options;
     const [worker, another] = workers();
     // With a single possible worker, this node needs its ceiling sooner or later.
     if (worker !== undefined && another === undefined) this.#worker(worker);
+    let isDone = true;
     for (const { ceiling } of this.#workers.values()) {
       try {
         await ceiling.remember();
       } catch (error) {
-        if (error instanceof RegistryUnavailableError) throw error;
+        isDone = false;
         this.#warnOnce("cannot read which ids are reserved", error);
       }
     }
-    this.#rememberedAt = startedAt;
+    return isDone;
   }
 
   async #acquire(): Promise<Active | undefined> {
@@ -268,9 +274,6 @@ export class Issuer implements AsyncDisposable {
     const { lease, ceiling, snowflake } = active;
     const over = AbortSignal.any([lease.lost, this.#closing.signal]);
     try {
-      // A registry that this node has just reached may have lost its data. The next holder of a worker that this node
-      // had waits only so long for the ceiling.
-      if (lease.validFrom > time.monotonicMs()) await this.#remember(0);
       // What this node still owns needs no wait.
       if (ceiling.ranges.length > 0) this.#begin(active);
       const isInDoubt = await this.#waitForForgottenHolder(lease, over);
@@ -325,10 +328,10 @@ export class Issuer implements AsyncDisposable {
 
   /**
    * Waits as long as a holder that the registry has forgotten may still issue. Returns true when such a holder may have
-   * existed.
+   * existed. It may have been this node, with another worker: whoever gets that one now waits only so long for its ceiling.
    */
   async #waitForForgottenHolder(lease: Lease, over: AbortSignal): Promise<boolean> {
-    const { time, log } = this.#options;
+    const { time, log, retryMs } = this.#options;
     const waitMs = () => Math.ceil(lease.validFrom - time.monotonicMs());
     if (waitMs() <= 0) return false;
     log.info(
@@ -339,7 +342,11 @@ export class Issuer implements AsyncDisposable {
     );
     this.#isWaiting = true;
     this.#wakeCalls();
-    while (waitMs() > 0 && !over.aborted) await time.sleep(waitMs(), over);
+    let isRemembered = false;
+    while (waitMs() > 0 && !over.aborted) {
+      isRemembered ||= await this.#remember();
+      await time.sleep(isRemembered ? waitMs() : retryMs, over);
+    }
     this.#isWaiting = false;
     return true;
   }
