@@ -31,7 +31,15 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   "shared/http": ["serve", "body"],
   "shared/registry": ["registry", "orderly_stop"],
   "shared/zookeeper": ["registry"],
-  "shared/redis": ["address", "link", "topology", "cluster", "scripts"],
+  "shared/redis": [
+    "address",
+    "link",
+    "topology",
+    "cluster",
+    "scripts",
+    "shard_list",
+    "move_shards",
+  ],
   "shared/webhooks": [
     "address",
     "ask",

@@ -4,7 +4,7 @@ import { isWildcard, parseHostAndPort, reachableUrlSchema } from "@gru/shared/ad
 import { secret } from "@gru/shared/config";
 import { guarded } from "@gru/shared/http/exposure";
 import { nodeShape } from "@gru/shared/node";
-import { expectedRedis, parseRedisAddress } from "@gru/shared/redis/address";
+import { expectedRedis, expectedShards, parseRedisAddress } from "@gru/shared/redis/address";
 import { spearAuth } from "@gru/ticket/contract";
 import { historyBytes } from "./broker/broker.ts";
 import { decisionsSchema } from "./decisions_config.ts";
@@ -26,7 +26,9 @@ export const spearSchema = z.strictObject({
     } catch (error) {
       context.addIssue({ code: "custom", message: (error as Error).message });
     }
-  }).default("redis://127.0.0.1:6379").describe(expectedRedis),
+  }).default("redis://127.0.0.1:6379").describe(
+    `${expectedRedis}, or for mode redis ${expectedShards}`,
+  ),
   rocketmq: z.string().refine(
     (text) => text.split(",").every((proxy) => parseHostAndPort(proxy.trim()) !== undefined),
     { error: "expected host:port, several separated by commas, an IPv6 address in brackets" },
@@ -143,6 +145,9 @@ export const spearSchema = z.strictObject({
       context.addIssue({ code: "custom", path: [key], message });
     if (advertise === undefined && isWildcard(host)) {
       complain("advertise", `needed with host ${host}, which means all addresses of the machine`);
+    }
+    if (mode === "rocketmq" && redis.startsWith("shards:")) {
+      complain("redis", `mode rocketmq takes ${expectedRedis}, and no shards, got ${redis}`);
     }
     if (mode !== "single" && redisPassword === undefined && hasUser(redis)) {
       complain("redisPassword", "redis names a user, which needs a password");

@@ -57,7 +57,8 @@ export const statSchema = z.strictObject({
 
 function redisOf(text: string) {
   try {
-    return parseRedisAddress(text);
+    const address = parseRedisAddress(text);
+    return address.kind === "shards" ? undefined : address;
   } catch {
     return undefined;
   }

@@ -19,18 +19,20 @@ export type RedisAddress =
   }
   & (
     | { readonly kind: "one"; readonly place: RedisEndpoint }
-    | { readonly kind: "cluster"; readonly nodes: readonly HostAndPort[] }
+    | { readonly kind: "cluster" | "shards"; readonly nodes: readonly HostAndPort[] }
   );
 
 /**
  * `redis://host[:port][/database]` (or `rediss:`), `sentinel:host:port[,host:port]/primary-name` or
- * `cluster:host:port[,host:port]`; before the first host may stand `user@`, of the servers and not of the sentinels. An IPv6
+ * `cluster:host:port[,host:port]` or `shards:host:port[,host:port]`; before the first host may stand `user@`, of the servers and not of the sentinels. An IPv6
  * address is in brackets; in the user `%` escapes.
  * @throws {TypeError} that repeats the address, without what may be a password in it.
  */
 export function parseRedisAddress(address: string): RedisAddress {
   const [, kind = "", user, rest = ""] =
-    /^(redis:\/\/|rediss:\/\/|cluster:|sentinel:)(?:([^\s@:/,]+)@)?([^\s@]+)$/.exec(address) ?? [];
+    /^(redis:\/\/|rediss:\/\/|cluster:|shards:|sentinel:)(?:([^\s@:/,]+)@)?([^\s@]+)$/.exec(
+      address,
+    ) ?? [];
   const username = user === undefined ? undefined : unescaped(user);
   const of = username === undefined ? {} : { username };
   if (user === undefined || username !== undefined) {
@@ -46,13 +48,16 @@ export function parseRedisAddress(address: string): RedisAddress {
     const nodes = hosts.split(",").map(parseHostAndPort).filter((node) => node !== undefined);
     if (nodes.length === hosts.split(",").length && more.length === 0) {
       if (kind === "cluster:" && tail === undefined) return { ...of, kind: "cluster", nodes };
+      if (kind === "shards:" && tail === undefined) return { ...of, kind: "shards", nodes };
       if (kind === "sentinel:" && tail !== undefined && isHost(tail)) {
         return { ...of, kind: "one", place: { sentinels: nodes, name: tail } };
       }
     }
   }
   throw new TypeError(
-    `redis: expected ${expectedRedis}, and no password, got ${withoutPassword(address)}`,
+    `redis: expected ${expectedRedis} or ${expectedShards}, and no password, got ${
+      withoutPassword(address)
+    }`,
   );
 }
 
@@ -60,6 +65,9 @@ export function parseRedisAddress(address: string): RedisAddress {
 export const expectedRedis =
   "redis://[user@]host:port[/database], cluster:[user@]host:port[,host:port] or " +
   "sentinel:[user@]host:port[,host:port]/name";
+
+/** Several independent Redis, which only spear takes. */
+export const expectedShards = "shards:[user@]host:port[,host:port]";
 
 function unescaped(text: string): string | undefined {
   try {

@@ -32,6 +32,11 @@ Deno.test("parseRedisAddress knows one server, a cluster and sentinels, users an
     kind: "cluster",
     nodes: [{ host: "10.0.0.1", port: 7000 }, { host: "::1", port: 7001 }],
   });
+  assert.deepEqual(parseRedisAddress("shards:gru@10.0.0.1:6379,[::1]:6380"), {
+    kind: "shards",
+    username: "gru",
+    nodes: [{ host: "10.0.0.1", port: 6379 }, { host: "::1", port: 6380 }],
+  });
   assert.deepEqual(parseRedisAddress("cluster:gru@h:7000"), {
     kind: "cluster",
     username: "gru",
@@ -52,6 +57,9 @@ Deno.test("parseRedisAddress repeats what it does not know, and no password", ()
       "cluster:h",
       "cluster:h:1/name",
       "cluster:h:1,",
+      "shards:h",
+      "shards:h:1/0",
+      "shards:h:1,,h:2",
     ],
     ...[
       "sentinel:h:1",

@@ -28,8 +28,10 @@ export interface RedisTopologyOptions {
   readonly password?: string | undefined;
   /** Begins the names of the connections. */
   readonly name: string;
-  /** To be done on every new connection for commands before it is used. */
-  readonly prepare?: ((redis: Redis) => Promise<void>) | undefined;
+  /** To be done on every new connection before anything else; one for which it rejects is not used. */
+  readonly admit?: ((redis: Redis) => Promise<void>) | undefined;
+  /** To be done on every new connection for commands before it is used. `server`: names it among the servers that share the keys. */
+  readonly prepare?: ((redis: Redis, server: string) => Promise<void>) | undefined;
   /** Without it there are no connections for subscriptions. */
   readonly onMessage?: ((channel: string, text: string) => void) | undefined;
   /** A connection has become usable, or keys have moved to another server. */
@@ -39,17 +41,28 @@ export interface RedisTopologyOptions {
 
 const tryChannel = "gru:{try}";
 
+/** The name of a server that has all keys. */
+const only = "one";
+
 export function openServer(place: RedisEndpoint, options: RedisTopologyOptions): RedisServer {
-  const { driver, username, password, name, prepare, onMessage, onChange = () => {}, log } =
-    options;
+  const { driver, username, password, name, admit, prepare, onMessage, log } = options;
+  const { onChange = () => {} } = options;
   const common = { place, driver, username, password, onUsable: onChange, log };
-  const commands = new RedisLink({ ...common, name: `${name}-commands`, prepare });
+  const commands = new RedisLink({
+    ...common,
+    name: `${name}-commands`,
+    prepare: async (redis) => {
+      await admit?.(redis);
+      await prepare?.(redis, only);
+    },
+  });
   if (onMessage === undefined) return { commands, subscriber: undefined };
   const subscriber = new RedisLink({
     ...common,
     name: `${name}-subscriber`,
     // Where the user may not subscribe, it is said now and not at the first client.
     prepare: async (redis) => {
+      await admit?.(redis);
       await redis.subscribe(tryChannel);
       await redis.unsubscribe(tryChannel);
     },

@@ -1,4 +1,4 @@
-/** What kind of Redis there is: one server, one behind Sentinel, or a Cluster. Its users see only which server has a key. */
+/** What kind of Redis there is: one server, one behind Sentinel, a Cluster, or several servers that share the keys. Its users see only which server has a key. */
 import type { RedisAddress, RedisEndpoint } from "@gru/shared/redis/address";
 import { ClusterRedisTopology } from "./cluster.ts";
 import {
@@ -10,18 +10,24 @@ import {
   type RedisTopologyOptions,
   troubleOf,
 } from "./server.ts";
+import { ShardsRedisTopology } from "./shards.ts";
 
 export type { RedisServer, RedisTopology, RedisTopologyOptions };
 
 /** Begins to connect; where that fails it goes on trying until it is disposed. */
 export function openTopology(
   address: RedisAddress,
-  options: Omit<RedisTopologyOptions, "username">,
+  options: Omit<RedisTopologyOptions, "username" | "admit">,
 ): RedisTopology {
-  const { username } = address;
-  return address.kind === "cluster"
-    ? new ClusterRedisTopology(address.nodes, { ...options, username })
-    : new SingleRedisTopology(address.place, { ...options, username });
+  const all = { ...options, username: address.username };
+  switch (address.kind) {
+    case "cluster":
+      return new ClusterRedisTopology(address.nodes, all);
+    case "shards":
+      return new ShardsRedisTopology(address.nodes, all);
+    case "one":
+      return new SingleRedisTopology(address.place, all);
+  }
 }
 
 /** One server for all keys, or the one that Sentinel calls the primary. */

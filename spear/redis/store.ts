@@ -92,8 +92,8 @@ type Script = keyof typeof scriptTexts;
 const retryMs = 50;
 /** Positions that one script is asked for, and that are compared with a server before others get their turn. */
 const comparedAtOnce = 1000;
-/** No client can name it: it is no group id. */
-const proofTarget = groupTarget("!proof");
+/** No client can name them: they are no group ids. Of several servers one that is away must not stand for all. */
+const proofTargets = Array.from({ length: 16 }, (_, i) => groupTarget(`!proof${i}`));
 const proofMs = 2000;
 /** How long a replica has to confirm; meanwhile nothing else is answered on the connection. */
 const replicaMs = 1000;
@@ -158,7 +158,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       password,
       log,
       name: `gru-${node}`,
-      prepare: (redis) => this.#prepare(redis),
+      prepare: (redis, server) => this.#prepare(redis, server),
       onMessage,
       onChange: () => {
         this.#publisher.resume();
@@ -304,15 +304,15 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   /** As {@linkcode ServedBroker.proveWritable}. */
   async proveWritable(): Promise<void> {
-    const server = this.servers.serverOf(proofTarget);
-    const commands = this.linkOf(proofTarget);
-    if (server === undefined || commands === undefined || !this.servers.usable) {
+    const proofTarget = proofTargets.find((target) => this.linkOf(target) !== undefined);
+    const server = proofTarget && this.servers.serverOf(proofTarget);
+    if (server === undefined || !this.servers.usable) {
       throw new Error(this.servers.trouble || "there is no connection");
     }
     const key = `gru:{${proofTarget}}:sent:${this.#options.node}`;
     try {
       await inTime(
-        commands.redis.set(key, "", "PX", proofMs),
+        server.commands.redis.set(key, "", "PX", proofMs),
         proofMs,
         () => new Error(`no answer within ${proofMs} ms`),
       );
@@ -383,7 +383,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
    * Every new connection gets the scripts. And it is found out which server it leads to: one that may know less than the one before it must have another name. Behind Sentinel or without an
    * append-only file each process has its own; any other may keep its name if it has lost nothing.
    */
-  async #prepare(redis: Redis): Promise<void> {
+  async #prepare(redis: Redis, server: string): Promise<void> {
     const [info] = await Promise.all([redis.info(), this.#scripts.load(redis)]);
     if (this.#options.durability === "replica" && !/^connected_slaves:[1-9]/m.test(info)) {
       throw new Error("durability is replica, and this Redis has no replica now");
@@ -391,7 +391,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     const run = /^run_id:(\w{12})/m.exec(info)?.[1] ?? "";
     const incarnation = this.servers.sharded
       ? await nameInCluster(redis)
-      : { home: "one", tag: "one" };
+      : { home: server, tag: "one" };
     if (incarnation !== undefined) await this.#tryToPublish(redis, incarnation.tag);
     const keeps = /^aof_enabled:1/m.test(info) && !this.#options.url.startsWith("sentinel:");
     const home = keeps && incarnation !== undefined
