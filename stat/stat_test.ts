@@ -53,6 +53,7 @@ Deno.test("statSchema rejects an address of Redis that stat cannot use, and name
     "redis:",
     "redis://:secret@host",
     "cluster:a:1/0",
+    "shards:a:1,b:2",
     "sentinel:a:1",
     "redis://host:x",
     "http://h",

@@ -7,7 +7,10 @@ import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { FaultyProxy } from "@gru/shared/testing/proxy";
 import { type RocketmqServer, rocketmqTest, startRocketmq } from "@gru/shared/testing/rocketmq";
 import { whileDown } from "@gru/shared/testing/zookeeper";
-import type { RedisServerOptions } from "@gru/shared/testing/redis";
+import { logger } from "@gru/shared/log";
+import { parseRedisAddress } from "@gru/shared/redis/address";
+import { moveShards } from "@gru/shared/redis/move_shards";
+import { type RedisServer, type RedisServerOptions, startRedis } from "@gru/shared/testing/redis";
 import { type Flags, type RunningProgram, TestCluster } from "./processes.ts";
 import { faultsOf, Ledger, noFaults } from "../../spear/load/ledger.ts";
 import { settled, Talk, Witness } from "../../spear/load/witness.ts";
@@ -170,7 +173,7 @@ async function setScene(spearFlags: Flags, redisOptions?: RedisServerOptions): P
   const proxy = stack.use(new FaultyProxy({ port: cluster.redis.port }));
   const flags = { "zookeeper.sessionMs": 2500 };
   const spear = { ...flags, ...spearFlags, drainMs };
-  const redis = `redis://127.0.0.1:${proxy.port}`;
+  const redis = spearFlags.redis ?? `redis://127.0.0.1:${proxy.port}`;
   const [idgen1, stat, spear1, spear2, spear3, ticket] = await Promise.all([
     cluster.add("idgen", "test1", { ...flags, ceilingMs: 2000 }),
     cluster.add("stat", "test1", flags),
@@ -248,6 +251,43 @@ serverTest({
   fn: async (t) => {
     await using scene = await setScene({ mode: "redis" }, { appendOnly: "everysec" });
     await endure(t, scene, { ...powerFaults, ...redisFaults });
+  },
+});
+
+serverTest({
+  name: "mode redis over several Redis: one dies, one comes and one goes, and nothing is lost",
+  needs: ["zookeeper", "redis"],
+  fn: async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const [a, b, c] = await Promise.all(
+      [1, 2, 3].map(async () => stack.use(await startRedis({ appendOnly: true }))),
+    );
+    assert.ok(a && b && c);
+    const addressOf = (...shards: readonly RedisServer[]) =>
+      `shards:${shards.map(({ port }) => `127.0.0.1:${port}`)}`;
+    const move = async (...addresses: readonly string[]) => {
+      const [from, to] = addresses.map(parseRedisAddress);
+      assert.ok(from?.kind === "shards" && to?.kind === "shards");
+      await moveShards({ seeds: from.nodes, next: to.nodes, log: logger("shards") });
+    };
+    await using scene = await setScene({ mode: "redis", redis: addressOf(a, b) });
+    await endure(t, scene, {
+      "one killed, started again": async () => {
+        await a.kill();
+        await pause(1000);
+        await a.start();
+      },
+      "one more, while a spear is frozen": async ({ programs }) => {
+        programs.spear2.process.freeze();
+        await move(addressOf(a, b), addressOf(a, b, c));
+        await pause(3000);
+        programs.spear2.process.thaw();
+      },
+      "one less, and a spear that comes back with the first list": async ({ programs }) => {
+        await move(addressOf(a), addressOf(a, c));
+        programs.spear1 = await programs.spear1.restart();
+      },
+    });
   },
 });
 
