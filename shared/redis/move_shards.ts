@@ -66,10 +66,17 @@ export async function moveShards(options: MoveShardsOptions): Promise<Moved> {
     await shards.openAll(newest);
     return { keys: 0, list: next };
   }
-  await shards.hold(newest, next);
-  log.info("all shards are held: moving from {from} to {next}", { from: newest.list, next });
-  const keys = await shards.move(newest, next);
-  await shards.openAll({ id: newest.id, gen: newest.gen + 1, list: next });
+  await shards.rehearse(newest, next);
+  let keys = 0;
+  try {
+    await shards.hold(newest, next);
+    log.info("all shards are held: moving from {from} to {next}", { from: newest.list, next });
+    keys = await shards.move(newest, next);
+    await shards.openAll({ id: newest.id, gen: newest.gen + 1, list: next });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : `${error}`;
+    throw new Error(`${message}. No messages are sent until this is done again`, { cause: error });
+  }
   log.info("the shards are {next}; {keys} keys have moved", { next, keys });
   return { keys, list: next };
 }
@@ -132,6 +139,29 @@ class Shards implements AsyncDisposable {
         `${address} is one of other shards, ${said.list}. If these are no more, and what it has may go: ` +
           `redis-cli -h … del 'gru:{${shardsTag}}'`,
       );
+    }
+  }
+
+  /** Does all that will be done with something that nobody needs: what is refused is refused before any node is held up. */
+  async rehearse(now: ShardList, next: string): Promise<void> {
+    const key = `gru:{${shardsTag}}:try`;
+    for (const from of addressesOf(now)) {
+      const source = this.#links.get(from)?.redis;
+      if (source === undefined) continue;
+      for (const to of new Set([from, ...addressesOf({ list: next })])) {
+        const target = this.#links.get(to)?.redis;
+        try {
+          await Promise.all([source, target].map((redis) => redis?.client("LIST")));
+          await source.set(key, "", "PX", connectMs);
+          if (target !== undefined) await copy(source, target, [key]);
+          await Promise.all([source, target].map((redis) => redis?.unlink(key)));
+          await source.scan("0", "COUNT", 1);
+        } catch (error) {
+          throw new Error(
+            `keys cannot be moved from ${from} to ${to}: ${(error as Error).message}`,
+          );
+        }
+      }
     }
   }
 

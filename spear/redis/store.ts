@@ -341,7 +341,8 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       if (left <= 0) {
         throw new NotAcceptedError(`Redis did not answer within ${publishMs} ms`, { cause });
       }
-      if (server === undefined || !link?.usable) {
+      // Which server it is shows the connection for commands: without its name a target would begin an epoch that ends at once.
+      if (server === undefined || !link?.usable || !server.commands.usable) {
         await this.change(left);
         continue;
       }
@@ -364,6 +365,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   /** Resolves when the servers have changed, when the store is closed, or after the time given. */
   async change(ms: number): Promise<void> {
+    if (this.#closed) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.add(resolve);
     await within(promise, ms);
