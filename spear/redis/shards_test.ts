@@ -264,6 +264,8 @@ shardsTest(
     const [a, b, c] = servers;
     await using cluster = brokersOver(urlOf(a, b));
     await using node = await TestNode.open(cluster.open);
+    const told = () => withRedis(b.port, (redis) => redis.exists("gru:{shards}"));
+    await waitFor(async () => await told() === 1);
     // The profile of one that starts later has another list.
     await using stale = brokersOver(urlOf(b, c));
     await using second = await TestNode.open(stale.open);
