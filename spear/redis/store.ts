@@ -35,13 +35,13 @@ import incarnationScript from "./lua/incarnation.lua" with { type: "text" };
 import positionScript from "./lua/position.lua" with { type: "text" };
 import publishScript from "./lua/publish.lua" with { type: "text" };
 import { parseRedisAddress } from "@gru/shared/redis/address";
-import { parseView, slotOf } from "@gru/shared/redis/cluster";
-import { type Incarnation, Incarnations, rememberedMs } from "./incarnation.ts";
+import { rememberedMs } from "./incarnation.ts";
 import { KnownPositions } from "./known_positions.ts";
 import { PositionQuestions } from "./position_questions.ts";
 import { failureOf, type RedisDriver, type RedisLink } from "@gru/shared/redis/link";
 import { RedisScripts } from "@gru/shared/redis/scripts";
 import { RedisPublisher, type Stored } from "./publisher.ts";
+import { ServerNames } from "./server_names.ts";
 import {
   openTopology,
   type RedisServer,
@@ -109,7 +109,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   readonly #channels: string;
   readonly #publisher: RedisPublisher;
   readonly #session = crypto.randomUUID().slice(0, 13);
-  readonly #incarnations: Incarnations;
+  readonly #names: ServerNames;
   readonly #seen: RedisStoreEvents["seen"];
   /** Of what it published, and of what it does not listen to any longer. */
   readonly #known: KnownPositions;
@@ -119,8 +119,6 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     run: (redis, keys, args) => this.#scripts.run(redis, "position", keys, args),
     atOnce: () => this.servers.sharded ? 1 : comparedAtOnce,
   });
-  /** Which server a connection has led to, and when that was known, on the clock of `performance.now()`. */
-  readonly #homes = new WeakMap<Redis, { readonly name: string; readonly since: number }>();
   readonly #waiting = new Set<() => void>();
   #closed = false;
 
@@ -133,9 +131,11 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     this.#options = options;
     this.#historyOf = options.historyOf ?? (() => history);
     this.#seen = seen;
-    this.#incarnations = new Incarnations({
-      session: this.#session,
-      ...{ node, log },
+    this.#names = new ServerNames({
+      ...{ session: this.#session, node, log },
+      isOneOfMany: url.startsWith("sentinel:"),
+      isSharded: () => this.servers.sharded,
+      tryToPublish: (redis, tag) => this.#tryToPublish(redis, tag),
       run: (redis, key, args) => this.#scripts.run(redis, "incarnation", [key], args),
       compare: (redis) => this.#compare(redis),
     });
@@ -144,7 +144,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       keepMs: rememberedMs,
       provenAt: (target) => {
         const link = this.linkOf(target);
-        return link && this.#homes.get(link.redis)?.since;
+        return link && this.#names.since(link.redis);
       },
     });
     // Longer than history, so that an idle target does not change its epoch while somebody may still ask; and longer
@@ -374,35 +374,20 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
-    this.#incarnations[Symbol.dispose]();
+    this.#names[Symbol.dispose]();
     this.#known[Symbol.dispose]();
     this.#publisher[Symbol.dispose]();
     this.#wake();
     await this.servers[Symbol.asyncDispose]();
   }
 
-  /**
-   * Every new connection gets the scripts. And it is found out which server it leads to: one that may know less than the one before it must have another name. Behind Sentinel or without an
-   * append-only file each process has its own; any other may keep its name if it has lost nothing.
-   */
+  /** Every new connection gets the scripts, and it is found out which server it leads to. */
   async #prepare(redis: Redis, server: string): Promise<void> {
     const [info] = await Promise.all([redis.info(), this.#scripts.load(redis)]);
     if (this.#options.durability === "replica" && !/^connected_slaves:[1-9]/m.test(info)) {
       throw new Error("durability is replica, and this Redis has no replica now");
     }
-    const run = /^run_id:(\w{12})/m.exec(info)?.[1] ?? "";
-    const incarnation = this.servers.sharded
-      ? await nameInCluster(redis)
-      : { home: server, tag: "one" };
-    if (incarnation !== undefined) await this.#tryToPublish(redis, incarnation.tag);
-    const keeps = /^aof_enabled:1/m.test(info) && !this.#options.url.startsWith("sentinel:");
-    const home = keeps && incarnation !== undefined
-      ? await this.#incarnations.judge(redis, {
-        ...{ run, ...incarnation },
-        syncsAlways: await syncsAlways(redis),
-      })
-      : run;
-    this.#homes.set(redis, { name: home, since: performance.now() });
+    await this.#names.find(redis, server, info);
   }
 
   /** Rejects, naming it, when this user of Redis lacks a permission. */
@@ -437,7 +422,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
     const known = [...this.#seen(), ...this.#known]
       .filter(({ target }) => this.servers.serverOf(target)?.commands.redis === redis);
     const compareOne = async ({ target, epoch, seq }: KnownPosition) => {
-      const home = this.#homes.get(redis)?.name ?? "";
+      const home = this.#names.of(redis);
       const compare = (epoch: string, seq: number, fresh = newEpoch()) =>
         this.#questions.ask(redis, {
           keys: keysOf(target),
@@ -527,7 +512,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   }
 
   #homeOf({ commands }: RedisServer): string {
-    return this.#homes.get(commands.redis)?.name ?? "";
+    return this.#names.of(commands.redis);
   }
 }
 
@@ -549,28 +534,4 @@ function keysOf(target: Target): [state: string, log: string] {
 /** The nodes in mode `rocketmq` that listen to the target. */
 export function nodesKeyOf(target: Target): string {
   return `gru:{${target}}:nodes`;
-}
-
-/** Its name, and a hash tag of which it has the slot; undefined: it has none. */
-async function nameInCluster(redis: Redis): Promise<Pick<Incarnation, "home" | "tag"> | undefined> {
-  const [id, nodes] = await Promise.all([
-    redis.call("CLUSTER", "MYID"),
-    redis.call("CLUSTER", "NODES"),
-  ]);
-  const mine = String(nodes).split("\n").filter((line) => /\bmyself\b/.test(line));
-  const claims = parseView(mine.join("\n"), "");
-  if (claims.length === 0) return undefined;
-  for (let n = 0;; n++) {
-    const slot = slotOf(`${n}`);
-    if (claims.some(({ from, to }) => from <= slot && slot <= to)) {
-      return { home: String(id).slice(0, 12), tag: `${n}` };
-    }
-  }
-}
-
-/** Not where it is not known: many a user of Redis may not ask. */
-async function syncsAlways(redis: Redis): Promise<boolean> {
-  const answer = await redis.config("GET", "appendfsync").catch(() => []);
-  return [answer].flat().includes("always") ||
-    (answer as { appendfsync?: string }).appendfsync === "always";
 }
