@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { serverTest, waitFor } from "@gru/shared/testing/harness";
 import { startRedis, withRedis } from "@gru/shared/testing/redis";
 import { assertFlawless, Load, report } from "../broker/testing_load.ts";
-import { newTarget, TestNode } from "../broker/testing.ts";
+import { gets, newTarget, TestNode } from "../broker/testing.ts";
 import { brokersOver } from "./testing.ts";
 
 /** As the README says people run it. */
@@ -113,6 +113,7 @@ serverTest({
     const members = await Promise.all(nodes.map((node) => node.member(target)));
     const moment = await server.fileMoment();
     for (const node of nodes) await node.publish(target, "m1");
+    for (const member of members) await gets(member, 3);
     await server.losePower(moment);
     // All remember the epoch before this one, and cannot tell whether the server is back in one that went further.
     await one.publish(target, "m2");
