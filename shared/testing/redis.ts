@@ -1,6 +1,6 @@
 /** A real redis-server for tests, with its own port and folder; it ends with the test. */
 import { Redis } from "ioredis";
-import { ask, freePort, ServerProcess, started, TestServerWithFolder } from "./harness.ts";
+import { ask, freePort, ServerProcess, started, TestServerWithFolder, waitFor } from "./harness.ts";
 
 export interface RedisServerOptions {
   /**
@@ -56,6 +56,16 @@ export class RedisServer extends TestServerWithFolder {
     const files = await Array.fromAsync(Deno.readDir(folder));
     const path = `${folder}/${files.find(({ name }) => name.includes(".incr."))?.name}`;
     return { path, bytes: (await Deno.stat(path)).size };
+  }
+
+  /** Resolves when a kill would lose nothing of what was confirmed: with `everysec` a write may wait for the last fsync. */
+  async written(): Promise<void> {
+    await waitFor(() =>
+      withRedis(
+        this.port,
+        async (redis) => /^aof_buffer_length:0\r?$/m.test(await redis.info("persistence")),
+      )
+    );
   }
 
   /** Starts the server again as a machine that lost power at that moment: the file has the length that it had then. */

@@ -84,8 +84,7 @@ export class Load {
 
   /** Stops, waits until everything has settled and arrived, and counts. */
   async finish(): Promise<Outcome> {
-    this.#pause();
-    await Promise.all(this.#unsettled);
+    await this.pause();
     const missing = () => this.#missing().length;
     // What has not arrived by then is lost; the wait must end at some point.
     await waitFor(() => missing() === 0, { timeoutMs: 10_000 }).catch(() => {});
@@ -123,11 +122,13 @@ export class Load {
     };
   }
 
-  [Symbol.dispose](): void {
-    this.#pause();
+  /** Publishes nothing more, and resolves when everything has settled. */
+  async pause(): Promise<void> {
+    this[Symbol.dispose]();
+    await Promise.all(this.#unsettled);
   }
 
-  #pause(): void {
+  [Symbol.dispose](): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
   }
