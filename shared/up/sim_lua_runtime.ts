@@ -188,6 +188,12 @@ export const runtime = {
     if (found === null) return [undefined];
     return found.length > 1 ? found.slice(1) : [found[0]];
   },
+  /** Plain texts only: the scripts look for nothing else with it. */
+  string_find: (text: LuaValue, part: LuaValue, from: LuaValue, plain: LuaValue): LuaValue[] => {
+    if (plain !== true) throw new LuaError("string.find with a pattern");
+    const at = luaText(text).indexOf(luaText(part), runtime.num(from) - 1);
+    return at < 0 ? [undefined] : [at + 1, at + luaText(part).length];
+  },
   string_sub: (text: LuaValue, from: LuaValue, to: LuaValue = -1): LuaValue[] => {
     const all = luaText(text);
     const at = (value: LuaValue) =>

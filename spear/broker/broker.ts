@@ -68,6 +68,8 @@ export interface HistoryPage {
    * missing.
    */
   readonly complete: boolean;
+  /** The epoch before the head's, where the one of `after` had ended when it began: who was there has had nothing of it. */
+  readonly allOf?: string;
 }
 
 /**

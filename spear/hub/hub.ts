@@ -362,6 +362,9 @@ export class Hub<M extends Member> implements BrokerSink {
     // What lies beyond the page is looked for on the next one.
     const end = next ?? head;
     if (next !== undefined) topic.waiting = [...before, ...during];
+    if (page.allOf !== undefined && !topic.past.has(page.allOf)) {
+      this.#enterEpoch(topic, page.allOf);
+    }
     const first = entries[0]?.epoch ?? head.epoch;
     // History has the epoch before its present one and not the one that members are in: they may have had all of it.
     if (first !== topic.epoch && first !== head.epoch) this.#endedBefore(topic, first);

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { serverTest, waitFor } from "@gru/shared/testing/harness";
+import { FaultyProxy } from "@gru/shared/testing/proxy";
 import { startRedis, withRedis } from "@gru/shared/testing/redis";
 import { assertFlawless, Load, report } from "../broker/testing_load.ts";
 import { gets, newTarget, TestNode } from "../broker/testing.ts";
+import type { Target } from "../wire.ts";
 import { brokersOver } from "./testing.ts";
 
 /** As the README says people run it. */
@@ -136,6 +138,43 @@ serverTest({
     for (const { ids, lost } of members) {
       assert.deepEqual(ids, ["m1", "m1", "m1", "m2", "m3", "m4"]);
       assert.deepEqual(lost, []);
+    }
+  },
+});
+
+serverTest({
+  name:
+    "what was accepted in two epochs, while a node in an empty one was cut off, reaches its members",
+  needs: "redis",
+  fn: async () => {
+    await using scene = await redisWith<[TestNode]>(1);
+    const { server, nodes: [other] } = scene;
+    await using proxy = new FaultyProxy({ port: server.port });
+    await using cluster = brokersOver(`redis://127.0.0.1:${proxy.port}`);
+    await using node = await TestNode.open(cluster.open);
+    const [before, empty] = [newTarget(), newTarget()];
+    await other.publish(before, "old");
+    const members = [await node.member(before), await node.member(empty)];
+    const countsElsewhere = (target: Target) =>
+      withRedis(server.port, (redis) => redis.hset(`gru:{${target}}:state`, "home", "elsewhere"));
+    // The node finds the one in an epoch that has no messages yet, and what was before it is not for its members.
+    await countsElsewhere(before);
+    const [begun] = await node.broker.positions([{ target: before, epoch: "", seq: 0 }]);
+    node.hub.disrupted();
+    await waitFor(() => [...node.hub.seen()].some(({ epoch }) => epoch === begun?.epoch));
+    proxy.refuse();
+    proxy.cut();
+    await waitFor(() => !node.broker.connected);
+    for (const target of [before, empty]) {
+      for (const id of ["m1", "m2"]) {
+        await countsElsewhere(target);
+        await other.publish(target, id);
+      }
+    }
+    proxy.pass();
+    for (const member of members) {
+      await gets(member, 2);
+      assert.deepEqual(member.ids, ["m1", "m2"]);
     }
   },
 });

@@ -257,12 +257,12 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
   async history(target: Target, after: Position, bytes = pageBytes): Promise<HistoryPage> {
     const { size, ageMs } = this.#historyOf(target);
     const afterSeq = Math.min(after.seq, largestSeq);
-    const [epoch, seq, before, next, flat] = await this.persist(
+    const [epoch, seq, before, next, flat, isBefore] = await this.persist(
       target,
       "commands",
       async (commands, server) => {
         const read = () =>
-          this.#run<[string, number, string, number[], (string | number)[]] | null>(
+          this.#run<[string, number, string, number[], (string | number)[], number] | null>(
             commands,
             "history",
             keysOf(target),
@@ -294,6 +294,7 @@ export class RedisStore implements Pick<Broker, "publish" | "positions" | "histo
       entries,
       next: next.length === 0 ? undefined : positionAt(...next as [number, number]),
       complete: epoch === after.epoch && afterSeq <= seq && entries.length === end - afterSeq,
+      ...(isBefore === 1 ? { allOf: before } : {}),
     };
   }
 

@@ -4,14 +4,17 @@
 --      5 messages and 6 bytes of a page: it ends before the message that is too much, but has at least one
 --      7 this server's name
 -- Returns epoch, seq, the epoch before, where the next page begins { 0 or 1: of the epoch before, seq } or {},
---         { 0 or 1: of the epoch before, seq, body, … }; or nothing: another server has counted it, ask for its position first.
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen', 'before', 'home')
+--         { 0 or 1: of the epoch before, seq, body, … }, 1 if the epoch asked for ended when the one before began or earlier;
+--         or nothing: another server has counted it, ask for its position first.
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen', 'before', 'home', 'voidBefore')
 local epoch, seq, gen, before = state[1], tonumber(state[2]), tonumber(state[3]), state[4] or ''
 local after, size = tonumber(ARGV[2]), tonumber(ARGV[3])
 local most, mostBytes = tonumber(ARGV[5]), tonumber(ARGV[6])
-if not epoch then return { '', 0, '', {}, {} } end
+if not epoch then return { '', 0, '', {}, {}, 0 } end
 if state[5] ~= ARGV[7] then return false end
-if size == 0 then return { epoch, seq, before, {}, {} } end
+local isBefore = 0
+if ARGV[1] ~= '' and string.find(' ' .. (state[6] or '') .. ' ', ' ' .. ARGV[1] .. ' ', 1, true) then isBefore = 1 end
+if size == 0 then return { epoch, seq, before, {}, {}, isBefore } end
 
 -- The log is trimmed in whole blocks: it may hold more than it promises.
 local firstGen, first = gen, math.max(seq - size, 0) + 1
@@ -40,17 +43,17 @@ while true do
     if tonumber(entry[2][6]) < oldest then
       passes = passes - #body
     else
-      if count > 0 and #body > room then return { epoch, seq, before, passed, entries } end
+      if count > 0 and #body > room then return { epoch, seq, before, passed, entries, isBefore } end
       room, count = room - #body, count + 1
       entries[3 * count - 2] = isOld
       entries[3 * count - 1] = tonumber(itsSeq)
       entries[3 * count] = body
     end
     passed = { isOld, tonumber(itsSeq) }
-    if isOld == 0 and passed[2] == seq then return { epoch, seq, before, {}, entries } end
-    if room <= 0 or count == most or passes < 0 then return { epoch, seq, before, passed, entries } end
+    if isOld == 0 and passed[2] == seq then return { epoch, seq, before, {}, entries, isBefore } end
+    if room <= 0 or count == most or passes < 0 then return { epoch, seq, before, passed, entries, isBefore } end
   end
-  if #kept < step then return { epoch, seq, before, {}, entries } end
+  if #kept < step then return { epoch, seq, before, {}, entries, isBefore } end
   from = '(' .. kept[step][1]
   step = math.max(1, math.min(2 * step, 16, math.floor(room * math.max(count, 1) / (mostBytes - room + 1))))
 end

@@ -9,7 +9,7 @@ local answer = {}
 for i = 0, #KEYS / 2 - 1 do
   local key, log, at = KEYS[2 * i + 1], KEYS[2 * i + 2], 6 * i
   local known, seen, fresh, name, named = ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 6]
-  local state = redis.call('HMGET', key, 'epoch', 'seq', 'gen', 'home')
+  local state = redis.call('HMGET', key, 'epoch', 'seq', 'gen', 'home', 'void')
   local epoch, seq = state[1], tonumber(state[2])
   if not epoch then
     epoch, seq = fresh, 0
@@ -17,9 +17,10 @@ for i = 0, #KEYS / 2 - 1 do
     redis.call('HSET', key, 'epoch', epoch, 'seq', seq, 'gen', 1, 'home', name)
   elseif epoch == known and seq < seen or named == '1' and state[4] ~= name then
     redis.call('HSET', key, 'epoch', fresh, 'home', name)
-    -- An epoch without messages leaves no trace: each of several nodes may begin one after a loss, and what the last one before them
+    -- An epoch without messages is only named: each of several nodes may begin one after a loss, and what the last one before them
     -- had is still to be read by those who have not got it.
-    if seq > 0 then redis.call('HSET', key, 'seq', 0, 'gen', state[3] + 1, 'before', epoch) end
+    if seq > 0 then redis.call('HSET', key, 'seq', 0, 'gen', state[3] + 1, 'before', epoch, 'voidBefore', state[5] or '', 'void', '')
+    else redis.call('HSET', key, 'void', string.sub(epoch .. ' ' .. (state[5] or ''), 1, 200)) end
     epoch, seq = fresh, 0
   end
   redis.call('PEXPIRE', key, ARGV[at + 5])

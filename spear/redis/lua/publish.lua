@@ -1,7 +1,8 @@
 -- Counts, keeps and, where a channel is given, sends out one message, atomically.
 -- KEYS 1 state of the target (hash: epoch, seq, gen: ordinal of the epoch, before: the epoch before it, home: the
 --        server that counts, n:<node>: "<number> <Unix ms>", that node's last publication, bytes: of all bodies that
---        were ever in the log, gone: how many of these are known to be no longer in it, and
+--        were ever in the log, gone: how many of these are known to be no longer in it, void and voidBefore: epochs that
+--        had no messages and ended at the latest when the present one, or the one before it, began, and
 --        full: when the target takes as many messages at once as ever, Unix microseconds)
 --      2 log of the target (stream: message seq of the epoch gen has the id <gen>-<seq>; i id, b body, t Unix ms,
 --        e the state's bytes when it was added; none where an earlier version of spear added it)
@@ -49,7 +50,7 @@ local function nodes()
   return tags
 end
 
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen', 'before', 'home', 'n:' .. ARGV[3], 'bytes', 'gone')
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'gen', 'before', 'home', 'n:' .. ARGV[3], 'bytes', 'gone', 'void')
 local epoch, seq, gen, before, home = state[1], tonumber(state[2]), tonumber(state[3]), state[4], state[5]
 
 if KEYS[4] then
@@ -114,15 +115,16 @@ if tonumber(ARGV[8]) < 0 then
   return { ARGV[1], '', 0, {} }
 end
 
-local renewed = false
+local renewed, void, voidBefore = false, state[9] or '', ''
 if not epoch then
   epoch, seq, gen = ARGV[6], 0, 1
   redis.call('DEL', KEYS[2])
 elseif home ~= ARGV[7] then
   -- Another server counts on: it may lack what its predecessor has sent out, so it must not go on with the epoch.
-  -- One without messages leaves no trace, as in position.lua.
+  -- One without messages is only named, as in position.lua.
   renewed = seq > 0
-  if renewed then before, gen = epoch, gen + 1 end
+  if renewed then before, gen, voidBefore, void = epoch, gen + 1, void, ''
+  else void = string.sub(epoch .. ' ' .. void, 1, 200) end
   epoch, seq = ARGV[6], 0
 end
 seq = seq + 1
@@ -135,7 +137,8 @@ end
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'gen', gen, 'home', ARGV[7], 'bytes', bytes,
   'n:' .. ARGV[3], ARGV[4] .. ' ' .. ms)
 if full then redis.call('HSET', KEYS[1], 'full', full) end
-if renewed then redis.call('HSET', KEYS[1], 'before', before) end
+if void ~= (state[9] or '') then redis.call('HSET', KEYS[1], 'void', void) end
+if renewed then redis.call('HSET', KEYS[1], 'before', before, 'voidBefore', voidBefore) end
 redis.call('PEXPIRE', KEYS[1], ARGV[10])
 if not last then
   -- A node that is new here; those that have been silent for so long repeat nothing any more.
