@@ -23,9 +23,9 @@ export type RedisAddress =
   );
 
 /**
- * `redis://host[:port][/database]` (or `rediss:`), `sentinel:host:port[,host:port]/primary-name` or
- * `cluster:host:port[,host:port]` or `shards:host:port[,host:port]`; before the first host may stand `user@`, of the servers and not of the sentinels. An IPv6
- * address is in brackets; in the user `%` escapes.
+ * `redis://host[:port][/database]` (or `rediss:`), `sentinel:host:port[,host:port]/primary-name`,
+ * `cluster:host:port[,host:port]` or `shards:host:port[,host:port]`; before the first host may stand `user@`, of the
+ * servers and not of the sentinels. An IPv6 address is in brackets; in the user `%` escapes.
  * @throws {TypeError} that repeats the address, without what may be a password in it.
  */
 export function parseRedisAddress(address: string): RedisAddress {

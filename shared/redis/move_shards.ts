@@ -1,7 +1,8 @@
 /**
- * Changes the list of shards while nodes run: holds all shards, moves what has another shard from now on, and opens them with the new list.
- * A node waits meanwhile, and sends again what was not answered; what it sends again is recognised, because what is known of it has moved too.
- * Begun again after it was interrupted it goes on: what has been moved already is where it belongs.
+ * Changes the list of shards while nodes run: holds all shards, moves what has another shard from now on, and opens
+ * them with the new list. A node waits meanwhile, and sends again what was not answered; what it sends again is
+ * recognised, because what is known of it has moved too. Begun again after it was interrupted it goes on: what has been
+ * moved already is where it belongs.
  */
 import { formatHostAndPort, type HostAndPort, parseHostAndPort } from "../address.ts";
 import type { Logger } from "../log.ts";
@@ -40,7 +41,10 @@ const keysAtOnce = 500;
 /** Of connections of this cluster's nodes, see `RedisTopologyOptions.name`. */
 const nodesNames = /^gru-/;
 
-/** @throws {Error} that names the shard and says what to do; the shards are as they were, or held until this is done again. */
+/**
+ * @throws {Error} that names the shard and says what to do; the shards are as they were, or held until this is done
+ * again.
+ */
 export async function moveShards(options: MoveShardsOptions): Promise<Moved> {
   await using shards = new Shards(options);
   const { log } = options;
@@ -142,7 +146,9 @@ class Shards implements AsyncDisposable {
     }
   }
 
-  /** Does all that will be done with something that nobody needs: what is refused is refused before any node is held up. */
+  /**
+   * Does all that will be done with something that nobody needs: what is refused is refused before any node is held up.
+   */
   async rehearse(now: ShardList, next: string): Promise<void> {
     const key = `gru:{${shardsTag}}:try`;
     for (const from of addressesOf(now)) {

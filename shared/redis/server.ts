@@ -30,7 +30,10 @@ export interface RedisTopologyOptions {
   readonly name: string;
   /** To be done on every new connection before anything else; one for which it rejects is not used. */
   readonly admit?: ((redis: Redis) => Promise<void>) | undefined;
-  /** To be done on every new connection for commands before it is used. `server`: names it among the servers that share the keys. */
+  /**
+   * To be done on every new connection for commands before it is used. `server`: names it among the servers that share
+   * the keys.
+   */
   readonly prepare?: ((redis: Redis, server: string) => Promise<void>) | undefined;
   /** Without it there are no connections for subscriptions. */
   readonly onMessage?: ((channel: string, text: string) => void) | undefined;

@@ -1,8 +1,8 @@
 /**
- * Several independent Redis that share the keys by consistent hashing of their tags: which ones these are. Each of them keeps
- * the list, `gru:{shards}` (hash): id of the shards, gen (how often the list has changed), list (`host:port`, separated by commas)
- * and, while targets move, next (the list that is to be). A node believes the highest gen, and uses no shard that says anything
- * else: two nodes with different lists would each find half of what a group is sent.
+ * Several independent Redis that share the keys by consistent hashing of their tags: which ones these are. Each of them
+ * keeps the list, `gru:{shards}` (hash): id of the shards, gen (how often the list has changed), list (`host:port`,
+ * separated by commas) and, while targets move, next (the list that is to be). A node believes the highest gen, and
+ * uses no shard that says anything else: two nodes with different lists would each find half of what a group is sent.
  */
 import { createHash } from "node:crypto";
 // @ts-types="npm:@types/hashring@3.2.5"

@@ -1,7 +1,8 @@
 /**
- * Several independent Redis as one: each tag has its shard, {@linkcode ShardRing}. The shards themselves keep the list of them; the
- * profile's is where they are looked for, and the first list. A change of the list ends the connections of all nodes (`move_shards.ts`), so
- * a connection that is used has been opened since, and its shard said then what this node believes.
+ * Several independent Redis as one: each tag has its shard, {@linkcode ShardRing}. The shards themselves keep the list
+ * of them; the profile's is where they are looked for, and the first list. A change of the list ends the connections of
+ * all nodes (`move_shards.ts`), so a connection that is used has been opened since, and its shard said then what this
+ * node believes.
  */
 import { formatHostAndPort, type HostAndPort, parseHostAndPort } from "../address.ts";
 import { pause } from "../pause.ts";
@@ -118,8 +119,8 @@ export class ShardsRedisTopology implements RedisTopology {
   }
 
   /**
-   * There is a list once all shards have been heard, or most of them and these agree: a node that is cut off from the others
-   * may reach one alone that was given up long ago.
+   * There is a list once all shards have been heard, or most of them and these agree: a node that is cut off from the
+   * others may reach one alone that was given up long ago.
    */
   async #begin(redis: Redis): Promise<void> {
     const newest = this.#heard.values().reduce<ShardList | undefined>(

@@ -1,4 +1,7 @@
-/** What kind of Redis there is: one server, one behind Sentinel, a Cluster, or several servers that share the keys. Its users see only which server has a key. */
+/**
+ * What kind of Redis there is: one server, one behind Sentinel, a Cluster, or several servers that share the keys. Its
+ * users see only which server has a key.
+ */
 import type { RedisAddress, RedisEndpoint } from "@gru/shared/redis/address";
 import { ClusterRedisTopology } from "./cluster.ts";
 import {

@@ -1,6 +1,7 @@
 /**
- * Which server each connection leads to, as its targets' state names it. One that may know less than the one before it must have another
- * name: behind Sentinel or without an append-only file each process has its own; any other may keep its name if it has lost nothing.
+ * Which server each connection leads to, as its targets' state names it. One that may know less than the one before it
+ * must have another name: behind Sentinel or without an append-only file each process has its own; any other may keep
+ * its name if it has lost nothing.
  */
 import { parseView, slotOf } from "@gru/shared/redis/cluster";
 import type { Redis } from "ioredis";
