@@ -55,6 +55,10 @@ export async function moveShards(options: MoveShardsOptions): Promise<Moved> {
     throw new Error("there are no shards yet: start a spear, whose profile's list is the first");
   }
   const lost = new Set(options.lost);
+  const both = addressesOf({ list: next }).find((address) => lost.has(address));
+  if (both !== undefined) {
+    throw new Error(`${both} is named as lost, and as one of those that are to be`);
+  }
   await shards.reach([...addressesOf(now), ...addressesOf({ list: next })], lost);
   // The present list may be known to one of these only.
   const newest = shards.newest() ?? now;
@@ -194,7 +198,9 @@ class Shards implements AsyncDisposable {
           if (owner === from) continue;
           const target = this.#links.get(owner)?.redis;
           const current = its.filter((key) => before?.ownerOf(tagOf(key)) === from);
-          if (target !== undefined) await copy(source, target, current);
+          // Nothing goes that has not arrived.
+          if (target === undefined) throw new Error(`the shard ${owner} is not connected`);
+          await copy(source, target, current);
           await source.unlink(...its);
           moved += current.length;
         }

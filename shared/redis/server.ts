@@ -85,6 +85,12 @@ export function troubleOf({ commands, subscriber }: RedisServer): string {
   return commands.trouble || (subscriber?.trouble ?? "");
 }
 
+/** New connections, because this server is not the one to ask any more. */
+export function reconnectServer({ commands, subscriber }: RedisServer): void {
+  commands.reconnect();
+  subscriber?.reconnect();
+}
+
 export async function closeServer({ commands, subscriber }: RedisServer): Promise<void> {
   await Promise.all([commands[Symbol.asyncDispose](), subscriber?.[Symbol.asyncDispose]()]);
 }

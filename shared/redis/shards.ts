@@ -20,6 +20,7 @@ import {
   closeServer,
   isUsable,
   openServer,
+  reconnectServer,
   type RedisServer,
   type RedisTopology,
   type RedisTopologyOptions,
@@ -62,9 +63,8 @@ export class ShardsRedisTopology implements RedisTopology {
     return this.#ring && this.#servers.get(this.#ring.ownerOf(tag));
   }
 
-  refresh({ commands, subscriber }: RedisServer): void {
-    commands.reconnect();
-    subscriber?.reconnect();
+  refresh(server: RedisServer): void {
+    reconnectServer(server);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

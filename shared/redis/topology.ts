@@ -8,6 +8,7 @@ import {
   closeServer,
   isUsable,
   openServer,
+  reconnectServer,
   type RedisServer,
   type RedisTopology,
   type RedisTopologyOptions,
@@ -55,9 +56,8 @@ class SingleRedisTopology implements RedisTopology {
   }
 
   /** It has become a replica: a new connection goes to the present primary. */
-  refresh({ commands, subscriber }: RedisServer): void {
-    commands.reconnect();
-    subscriber?.reconnect();
+  refresh(server: RedisServer): void {
+    reconnectServer(server);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

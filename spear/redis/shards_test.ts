@@ -287,6 +287,10 @@ shardsTest(
       moveShards({ seeds: nodesOf("shards:127.0.0.1:1"), next: nodesOf(urlOf(a)), log }),
       /127.0.0.1:1 cannot be reached .*ECONNREFUSED.*--lost 127.0.0.1:1/,
     );
+    await assert.rejects(
+      move([a], [a, b], [`127.0.0.1:${b.port}`]),
+      /127.0.0.1:\d+ is named as lost, and as one of those that are to be/,
+    );
   },
 );
 
